@@ -1,0 +1,3 @@
+//! `nsq_bench`: a load generator for any NSQ daemon.
+
+fn main() {}

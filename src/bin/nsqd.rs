@@ -1,0 +1,3 @@
+//! `nsqd`: the message daemon.
+
+fn main() {}

@@ -1,0 +1,247 @@
+//! Requests of the control plane to a shard, and what a shard answers.
+//!
+//! The control thread talks to shards by mail: one [`AdminRequest`] at a time, answered in the
+//! same turn with one [`AdminReply`]. Every request costs a bounded amount of a shard's time;
+//! snapshots for `/stats` are therefore taken a page at a time.
+
+use crate::protocol::name::{ChannelName, TopicName};
+
+/// A topic's identity on every shard: an index into the table of topics, and the generation that
+/// tells it from an earlier topic that used the same index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopicId {
+    /// Index into every shard's table.
+    pub index: u32,
+    /// Counts the topics that have used this index.
+    pub generation: u32,
+}
+
+/// Index of a shard, `0..shards`. Shard 0 is the registrar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardIndex(pub u16);
+
+/// The shard that decides where topics live.
+pub const REGISTRAR: ShardIndex = ShardIndex(0);
+
+/// What the control plane can ask. Where each request goes is said per variant.
+#[derive(Debug)]
+pub enum AdminRequest {
+    /// To the registrar: where the topic lives. With `create`, a topic that does not exist is
+    /// placed, and the reply comes once its home has it and every shard knows of it.
+    Resolve {
+        /// The topic asked for.
+        topic: TopicName,
+        /// Create it when missing.
+        create: bool,
+    },
+    /// To the registrar: forget the topic and have every other shard forget it, so that no new
+    /// publish finds it; then have its home delete it with its channels (their clients are
+    /// disconnected). Replies `Done` when all of that has happened, or `TopicNotFound`.
+    DeleteTopic {
+        /// The topic to delete.
+        topic: TopicName,
+    },
+    /// To the home: publish one message or a batch.
+    Publish {
+        /// From `Resolved`.
+        topic: TopicId,
+        /// What to publish.
+        messages: PublishBody,
+        /// Milliseconds before the messages become ready; 0 for at once.
+        defer_ms: u64,
+    },
+    /// To the home: act on a topic.
+    Topic {
+        /// From `Resolved`.
+        topic: TopicId,
+        /// What to do.
+        action: TopicAction,
+    },
+    /// To the home: act on a channel.
+    Channel {
+        /// From `Resolved`.
+        topic: TopicId,
+        /// The channel of that topic.
+        channel: ChannelName,
+        /// What to do.
+        action: ChannelAction,
+    },
+    /// To each shard: a page of its topics with their channels, in table order.
+    TopicsPage {
+        /// Where to start: 0, then `TopicsPage::next`.
+        from: u32,
+        /// Only this topic.
+        topic: Option<TopicName>,
+        /// Only this channel of each topic; topics without it are left out.
+        channel: Option<ChannelName>,
+    },
+    /// To each shard: a page of its connections, in slot order.
+    SessionsPage {
+        /// Where to start: 0, then `SessionsPage::next`.
+        from: u32,
+    },
+}
+
+/// What to publish over HTTP.
+#[derive(Debug)]
+pub enum PublishBody {
+    /// One message: the whole of these bytes.
+    One(Vec<u8>),
+    /// A checked batch: `([int32 size][bytes]) × count`, every size valid, nothing left over.
+    Batch {
+        /// The framed messages.
+        bytes: Vec<u8>,
+        /// How many there are.
+        count: u32,
+    },
+}
+
+/// An operation on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicAction {
+    /// Drop the topic's own queue.
+    Empty,
+    /// Stop the flow to channels.
+    Pause,
+    /// Resume it.
+    Unpause,
+}
+
+/// An operation on a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelAction {
+    /// Create it if missing.
+    Create,
+    /// Delete it and disconnect its clients.
+    Delete,
+    /// Drop all it holds, in flight and deferred included.
+    Empty,
+    /// Stop deliveries.
+    Pause,
+    /// Resume them.
+    Unpause,
+}
+
+/// What a shard answers.
+#[derive(Debug)]
+pub enum AdminReply {
+    /// The request was carried out.
+    Done,
+    /// `Resolve`: the topic and its home.
+    Resolved {
+        /// The topic's identity.
+        topic: TopicId,
+        /// The shard that owns it.
+        home: ShardIndex,
+    },
+    /// No such topic, or it has been deleted since it was resolved.
+    TopicNotFound,
+    /// No such channel.
+    ChannelNotFound,
+    /// `Publish`: the topic cannot take the messages (memory budget, or it is being deleted); the
+    /// text is what NSQ's log would say.
+    Refused(String),
+    /// A page of topics.
+    Topics(TopicsPage),
+    /// A page of connections.
+    Sessions(SessionsPage),
+}
+
+/// Some topics of one shard.
+#[derive(Debug, Default)]
+pub struct TopicsPage {
+    /// The topics of this page.
+    pub topics: Vec<TopicStats>,
+    /// Where the next page starts; `None` when this was the last.
+    pub next: Option<u32>,
+}
+
+/// Some connections of one shard.
+#[derive(Debug, Default)]
+pub struct SessionsPage {
+    /// The connections of this page.
+    pub sessions: Vec<SessionStats>,
+    /// Where the next page starts; `None` when this was the last.
+    pub next: Option<u32>,
+}
+
+/// A topic's counters, as in `/stats`.
+#[derive(Debug, Clone)]
+pub struct TopicStats {
+    /// Its name.
+    pub name: TopicName,
+    /// Messages waiting in the topic itself.
+    pub depth: u64,
+    /// The part of `depth` that is in the log.
+    pub backend_depth: u64,
+    /// Messages accepted since start.
+    pub message_count: u64,
+    /// Their bodies' bytes.
+    pub message_bytes: u64,
+    /// Whether the flow to channels is stopped.
+    pub paused: bool,
+    /// Its channels, unsorted.
+    pub channels: Vec<ChannelStats>,
+}
+
+/// A channel's counters, as in `/stats`.
+#[derive(Debug, Clone)]
+pub struct ChannelStats {
+    /// Its name.
+    pub name: ChannelName,
+    /// Messages ready to be delivered.
+    pub depth: u64,
+    /// The part of `depth` that is in the log.
+    pub backend_depth: u64,
+    /// Delivered, not yet finished.
+    pub in_flight_count: u64,
+    /// Waiting for their time.
+    pub deferred_count: u64,
+    /// Messages received from the topic.
+    pub message_count: u64,
+    /// REQ commands carried out.
+    pub requeue_count: u64,
+    /// Messages that timed out.
+    pub timeout_count: u64,
+    /// Subscribed connections.
+    pub client_count: u64,
+    /// Whether deliveries are stopped.
+    pub paused: bool,
+}
+
+/// One connection, as in `/stats`.
+#[derive(Debug, Clone)]
+pub struct SessionStats {
+    /// From IDENTIFY; the peer's IP before it.
+    pub client_id: String,
+    /// From IDENTIFY; the peer's IP before it.
+    pub hostname: String,
+    /// From IDENTIFY.
+    pub user_agent: String,
+    /// `ip:port`, or `@` for an unnamed unix socket.
+    pub remote_address: String,
+    /// NSQ's numeric state: 0 init, 3 subscribed, 4 closing.
+    pub state: u8,
+    /// The current RDY window.
+    pub ready_count: u64,
+    /// Delivered to it, not yet finished.
+    pub in_flight_count: u64,
+    /// Delivered to it since it connected.
+    pub message_count: u64,
+    /// FINs carried out.
+    pub finish_count: u64,
+    /// REQs carried out.
+    pub requeue_count: u64,
+    /// When it connected, UNIX seconds.
+    pub connected_unix_s: i64,
+    /// Percent, 0 for all.
+    pub sample_rate: u8,
+    /// From IDENTIFY.
+    pub topology_zone: String,
+    /// From IDENTIFY.
+    pub topology_region: String,
+    /// What it consumes, if it has subscribed.
+    pub subscription: Option<(TopicName, ChannelName)>,
+    /// What it has published since it connected, per topic.
+    pub publish_counts: Vec<(TopicName, u64)>,
+}
