@@ -25,5 +25,29 @@ pub const MEM_QUEUE_SIZE_DEFAULT: usize = 10_000;
 /// Most shards a daemon runs; user data on the ring gives a shard index 8 bits.
 pub const SHARDS_MAX: usize = 256;
 
+/// Most bytes kept of each text a client says about itself in IDENTIFY (client id, host name, user
+/// agent, topology). NSQ keeps all of it; 1 KiB is far above what client libraries send.
+pub const IDENTIFY_TEXT_BYTES_MAX: usize = 1024;
+
+/// Size of the vectors that shards keep warm for message bodies, in bytes: a receive buffer's
+/// worth of small messages, and small enough for the allocator to recycle without `mmap`.
+pub const SLAB_BYTES: usize = 64 * 1024;
+
+/// A request for at most this many bytes gets a vector of just that size, so that a body of some
+/// kilobytes does not hold a whole slab of the budget.
+pub const SLAB_EXACT_BYTES_MAX: usize = SLAB_BYTES / 4;
+
+/// Most spare slabs a shard keeps warm (4 MiB).
+pub const SLABS_SPARE_MAX: usize = 64;
+
+/// Most bytes of an unfinished body that a decoder holds itself; from there on they are in memory
+/// of the shard's budget. A peer must send this much before it costs a slab.
+pub const CARRY_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// Most memory, in bytes, that a decoder keeps between commands.
+pub const CARRY_IDLE_BYTES_MAX: usize = 256;
+
+const _: () = assert!(CARRY_IDLE_BYTES_MAX < CARRY_BODY_BYTES_MAX);
+const _: () = assert!(CARRY_BODY_BYTES_MAX <= SLAB_EXACT_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);
