@@ -47,6 +47,44 @@ pub const CARRY_BODY_BYTES_MAX: usize = 4 * 1024;
 /// Most memory, in bytes, that a decoder keeps between commands.
 pub const CARRY_IDLE_BYTES_MAX: usize = 256;
 
+/// Bytes of frames gathered for one connection before its subscriber has to wait: one send of this
+/// size per turn costs least (16 KiB costs 30 % more per message). One message may exceed it.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bodies of this many bytes and more are sent from where they were received; copying a smaller
+/// one next to its header is cheaper than another I/O vector.
+pub const SHARED_BODY_BYTES_MIN: usize = 16 * 1024;
+
+/// Answers of one connection that may wait for other shards; then its commands wait.
+pub const ANSWERS_MAX: usize = 1024;
+
+/// Topics whose publish counts a connection keeps for `/stats`.
+pub const PUBLISH_COUNTS_MAX: usize = 16;
+
+/// What a message costs beside its body, for the memory budget: its slot, its entries in queues,
+/// and its share of their growth.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
+
+/// Most topics of a daemon.
+pub const TOPICS_MAX: usize = 1 << 20;
+
+/// Most channels of a shard.
+pub const CHANNELS_MAX: usize = 1 << 20;
+
+/// Mail for one shard that may wait for room in its mailbox before publishes to it wait.
+pub const OUTBOX_MAX: usize = 64;
+
+/// A producer's connection moves to a topic's shard after this many publishes in a row to topics
+/// of that shard: enough to be a habit, and to pay for the move (some tens of microseconds).
+pub const MOVE_AFTER_PUBLISHES: u32 = 64;
+
+/// Topics and channels in one page of a snapshot for `/stats`.
+pub const STATS_PAGE_ROWS: usize = 512;
+
+/// Slots looked at for one page of a snapshot.
+pub const STATS_PAGE_SCAN: usize = 2048;
+
+const _: () = assert!(SHARED_BODY_BYTES_MIN < SLAB_BYTES / 2);
 const _: () = assert!(CARRY_IDLE_BYTES_MAX < CARRY_BODY_BYTES_MAX);
 const _: () = assert!(CARRY_BODY_BYTES_MAX <= SLAB_EXACT_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);

@@ -1,4 +1,29 @@
 //! What the daemon decides: topics, channels, sessions, deliveries. Pure: no socket, file, clock,
 //! thread or randomness; time and seeds are arguments, effects leave as values.
 
+pub mod shard;
+
+pub mod action;
 pub mod admin;
+pub mod mail;
+pub mod session;
+pub mod time;
+
+pub mod administer;
+pub mod channel;
+pub mod consume;
+pub mod deadlines;
+pub mod delivery;
+pub mod identify;
+pub mod in_flight;
+pub mod message_id;
+pub mod overflow;
+pub mod placement;
+pub mod post;
+pub mod publish;
+pub mod registry;
+pub mod stats;
+pub mod store;
+pub mod topic;
+
+pub use identify::Features;

@@ -22,6 +22,8 @@ pub mod identify;
 
 pub mod frame;
 
+pub mod output;
+
 pub mod error;
 
 mod quote;

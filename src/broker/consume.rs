@@ -1,0 +1,298 @@
+//! SUB, RDY, FIN, REQ, TOUCH and CLS: what a subscribed client does, and what happens to the
+//! messages it holds when it stops.
+
+use super::action::{Action, Notice};
+use super::channel::{Channel, Deferred, Entry};
+use super::deadlines::Owner;
+use super::in_flight::{EntryIndex, InFlight};
+use super::publish::mark_ready;
+use super::session::{Input, Parked, SessionKey};
+use super::shard::Shard;
+use super::time::{Now, Span};
+use crate::limits::CHANNELS_MAX;
+use crate::protocol::command::State;
+use crate::protocol::error::{NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
+use crate::protocol::frame;
+use crate::protocol::message::MessageId;
+use crate::protocol::name::{ChannelName, TopicName};
+use std::cmp::Reverse;
+
+impl Shard {
+    /// SUB: attaches the session, or sends its connection to the topic's home.
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        index: u32,
+        topic: TopicName,
+        channel: ChannelName,
+    ) {
+        let Some((id, home)) = self.known_home(&topic) else {
+            return self.await_place(now, index, topic, Parked::Subscribe(topic, channel));
+        };
+        if home != self.config.index {
+            let parked = Parked::Subscribe(topic, channel);
+            let key = self.park(index, parked, Input::Moving(home));
+            return self.actions.push(Action::Move(key, home));
+        }
+        let Some(slot) = self.channel_or_new(now, id.index, channel) else {
+            return self.fail(index, ProtocolError::SubFailed("too many channels".into()));
+        };
+        let limit = self.config.max_channel_consumers;
+        if limit > 0 && self.channels[slot as usize].consumers.len() >= limit {
+            let reason = format!("consumers for {topic}:{channel} exceeds limit of {limit}");
+            return self.fail(index, ProtocolError::SubFailed(reason.into()));
+        }
+        self.channels[slot as usize].consumers.push(index);
+        let session = &mut self.sessions[index as usize];
+        session.state = State::Subscribed;
+        session.channel = Some(slot);
+        session.answer_ok();
+        self.mark_dirty(index);
+    }
+
+    /// RDY: an absolute window.
+    pub(super) fn ready(&mut self, index: u32, count: u64) {
+        let session = &mut self.sessions[index as usize];
+        if session.state == State::Subscribed {
+            session.ready_count = count;
+            self.mark_eligible(index);
+        }
+    }
+
+    /// CLS: nothing more is delivered; what is in flight may still be finished.
+    pub(super) fn close(&mut self, index: u32) {
+        let session = &mut self.sessions[index as usize];
+        session.state = State::Closing;
+        session.ready_count = 0;
+        session.answer(frame::push_close_wait);
+        self.mark_dirty(index);
+    }
+
+    /// FIN.
+    pub(super) fn finish(&mut self, index: u32, id: MessageId) {
+        let (channel, entry) = match self.held(index, id) {
+            Ok(found) => found,
+            Err(reason) => {
+                return self.fail(index, ProtocolError::FinFailed { id, reason: reason.into() });
+            }
+        };
+        let entry = self.take_in_flight(channel, entry);
+        self.channels[channel as usize].counts.finished += 1;
+        self.sessions[index as usize].counts.finished += 1;
+        self.store.release(entry.message);
+        self.mark_eligible(index);
+    }
+
+    /// REQ: back to the queue now, or when the delay is over.
+    pub(super) fn requeue(&mut self, now: Now, index: u32, id: MessageId, delay_ms: u64) {
+        let (channel, entry) = match self.held(index, id) {
+            Ok(found) => found,
+            Err(reason) => {
+                return self.fail(index, ProtocolError::ReqFailed { id, reason: reason.into() });
+            }
+        };
+        let InFlight { message, attempts, .. } = self.take_in_flight(channel, entry);
+        let entry = Entry { message, attempts };
+        self.sessions[index as usize].counts.requeued += 1;
+        self.channels[channel as usize].counts.requeued += 1;
+        if delay_ms == 0 {
+            self.make_ready(channel, entry);
+        } else {
+            self.next_sequence += 1;
+            let due = now.time + Span::from_ms(delay_ms);
+            let deferred = Deferred { due, sequence: self.next_sequence, entry };
+            let channel = &mut self.channels[channel as usize];
+            channel.deferred.push(Reverse(deferred));
+            self.deadlines.arm(channel.timer, channel.first_due());
+        }
+        self.mark_eligible(index);
+    }
+
+    /// TOUCH: the full timeout again, but never beyond `--max-msg-timeout` after delivery.
+    pub(super) fn touch(&mut self, now: Now, index: u32, id: MessageId) {
+        let (_, entry) = match self.held(index, id) {
+            Ok(found) => found,
+            Err(reason) => {
+                return self.fail(index, ProtocolError::TouchFailed { id, reason: reason.into() });
+            }
+        };
+        let session = &mut self.sessions[index as usize];
+        let cap = self.in_flight.entry(entry).delivered_at + self.config.max_message_timeout;
+        let deadline = (now.time + session.negotiated.message_timeout).min(cap);
+        self.in_flight.postpone(&mut session.in_flight, entry, deadline);
+    }
+
+    /// A session's timer fired: heartbeat, deadlines of the client, timeouts of its messages.
+    pub(super) fn session_due(&mut self, now: Now, index: u32) {
+        let session = &mut self.sessions[index as usize];
+        if session.client_deadline() <= now.time || session.write_deadline() <= now.time {
+            let key = SessionKey { index, generation: session.generation };
+            return self.actions.push(Action::Close(key));
+        }
+        if let Some(interval) = session.negotiated.heartbeat_interval
+            && session.last_heartbeat + interval <= now.time
+        {
+            session.last_heartbeat = now.time;
+            if session.input != Input::Closed {
+                frame::push_heartbeat(&mut session.output.bytes);
+                self.mark_dirty(index);
+            }
+        }
+        self.time_out(now, index);
+        self.arm_session(index);
+    }
+
+    /// A channel's timer fired: deferred messages whose time has come are ready.
+    pub(super) fn deferred_due(&mut self, now: Now, index: u32) {
+        while let Some(first) = self.channels[index as usize].deferred.peek() {
+            if first.0.due > now.time {
+                break;
+            }
+            let entry = first.0.entry;
+            self.channels[index as usize].deferred.pop();
+            self.make_ready(index, entry);
+        }
+        let channel = &self.channels[index as usize];
+        self.deadlines.arm(channel.timer, channel.first_due());
+    }
+
+    /// Takes a session off its channel; what it holds is ready again at once.
+    pub(super) fn unsubscribe(&mut self, index: u32) {
+        let Some(slot) = self.sessions[index as usize].channel.take() else { return };
+        while let Some(entry) = self.in_flight.first(&self.sessions[index as usize].in_flight) {
+            let InFlight { message, attempts, .. } = self.take_in_flight_of(slot, index, entry);
+            self.make_ready(slot, Entry { message, attempts });
+        }
+        let channel = &mut self.channels[slot as usize];
+        channel.consumers.retain(|consumer| *consumer != index);
+        if std::mem::take(&mut self.sessions[index as usize].eligible) {
+            channel.eligible.retain(|consumer| *consumer != index);
+        }
+        if channel.consumers.is_empty() && channel.name.is_ephemeral() {
+            self.drop_channel(slot);
+        }
+    }
+
+    /// The channel of that name, created when missing; `None` when there are too many.
+    pub(super) fn channel_or_new(
+        &mut self,
+        now: Now,
+        topic_index: u32,
+        name: ChannelName,
+    ) -> Option<u32> {
+        let topic = self.topics[topic_index as usize].as_mut()?;
+        if let Some(slot) = topic.channels_by_name.get(&name) {
+            return Some(*slot);
+        }
+        if self.channels.len() >= CHANNELS_MAX {
+            return None;
+        }
+        let entry = self.channels.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("CHANNELS_MAX is below 2^32");
+        let timer = self.deadlines.add(Owner::Channel(slot));
+        entry.insert(Channel::new(topic_index, name, timer));
+        topic.channels.push(slot);
+        topic.channels_by_name.insert(name, slot);
+        let notice = Notice::ChannelCreated(topic.name, name);
+        self.actions.push(Action::Notice(notice));
+        self.flow(now, topic_index);
+        Some(slot)
+    }
+
+    /// Deletes a channel with all it holds; its clients are cut off. An ephemeral topic goes with
+    /// its last channel.
+    pub(super) fn drop_channel(&mut self, slot: u32) {
+        self.empty_channel(slot);
+        let channel = self.channels.remove(slot as usize);
+        self.deadlines.remove(channel.timer);
+        self.actions.push(Action::Notice(Notice::ChannelDeleting(channel.name)));
+        for consumer in channel.consumers {
+            let session = &mut self.sessions[consumer as usize];
+            session.channel = None;
+            session.eligible = false;
+            session.input = Input::Closed;
+            let key = SessionKey { index: consumer, generation: session.generation };
+            self.actions.push(Action::Close(key));
+        }
+        let Some(topic) = self.topics[channel.topic as usize].as_mut() else { return };
+        topic.channels.retain(|other| *other != slot);
+        topic.channels_by_name.remove(&channel.name);
+        if topic.channels.is_empty() && topic.name.is_ephemeral() {
+            let id = topic.id;
+            self.end_topic(id);
+        }
+    }
+
+    /// Forgets all a channel holds; its clients get their windows back.
+    pub(super) fn empty_channel(&mut self, slot: u32) {
+        let channel = &mut self.channels[slot as usize];
+        for entry in channel.in_flight.drain() {
+            let session = &mut self.sessions[self.in_flight.entry(entry).session as usize];
+            let removed = self.in_flight.remove(&mut session.in_flight, entry);
+            session.in_flight_count -= 1;
+            channel.counts.discarded += 1;
+            self.store.release(removed.message);
+        }
+        let ready = std::mem::take(&mut channel.ready);
+        let deferred = std::mem::take(&mut channel.deferred);
+        channel.counts.discarded += (ready.len() + deferred.len()) as u64;
+        self.deadlines.disarm(channel.timer);
+        let held = ready.into_iter().chain(deferred.into_iter().map(|item| item.0.entry));
+        for entry in held {
+            self.store.release(entry.message);
+        }
+        for consumer in self.channels[slot as usize].consumers.clone() {
+            self.mark_eligible(consumer);
+        }
+    }
+
+    /// Puts a message (back) into a channel's queue.
+    pub(super) fn make_ready(&mut self, slot: u32, entry: Entry) {
+        let channel = &mut self.channels[slot as usize];
+        channel.ready.push_back(entry);
+        mark_ready(&mut self.dirty_channels, slot, channel);
+    }
+
+    /// The entry of a message this session holds.
+    fn held(&self, index: u32, id: MessageId) -> Result<(u32, EntryIndex), &'static str> {
+        let slot = self.sessions[index as usize].channel.ok_or(NOT_IN_FLIGHT)?;
+        let number = id.number().ok_or(NOT_IN_FLIGHT)?;
+        let channel = &self.channels[slot as usize];
+        let entry = channel.in_flight.find(&self.in_flight, number).ok_or(NOT_IN_FLIGHT)?;
+        if self.in_flight.entry(entry).session == index {
+            Ok((slot, entry))
+        } else {
+            Err(NOT_OWNER)
+        }
+    }
+
+    fn take_in_flight(&mut self, slot: u32, entry: EntryIndex) -> InFlight {
+        self.take_in_flight_of(slot, self.in_flight.entry(entry).session, entry)
+    }
+
+    fn take_in_flight_of(&mut self, slot: u32, index: u32, entry: EntryIndex) -> InFlight {
+        let id = self.in_flight.entry(entry).id;
+        self.channels[slot as usize].in_flight.remove(&self.in_flight, id);
+        let session = &mut self.sessions[index as usize];
+        session.in_flight_count -= 1;
+        self.in_flight.remove(&mut session.in_flight, entry)
+    }
+
+    /// Requeues what a session has held for too long.
+    fn time_out(&mut self, now: Now, index: u32) {
+        let Some(slot) = self.sessions[index as usize].channel else { return };
+        let mut any = false;
+        while let Some(first) = self.in_flight.first(&self.sessions[index as usize].in_flight) {
+            if self.in_flight.entry(first).deadline > now.time {
+                break;
+            }
+            let InFlight { message, attempts, .. } = self.take_in_flight_of(slot, index, first);
+            self.channels[slot as usize].counts.timed_out += 1;
+            self.make_ready(slot, Entry { message, attempts });
+            any = true;
+        }
+        if any {
+            self.mark_eligible(index);
+        }
+    }
+}

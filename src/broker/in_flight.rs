@@ -1,0 +1,258 @@
+//! Who holds which message: entries in slots, found by id within a channel, and linked per session
+//! in order of their deadline.
+//!
+//! The link order is why no message needs a timer: a session's earliest deadline is always the
+//! front of its list. Deadlines of one session rise with each delivery, so an entry is appended;
+//! only a TOUCH that meets the `--max-msg-timeout` cap has to walk back to its place.
+//!
+//! Invariant: an entry is in exactly one channel's [`InFlightIndex`] and in exactly one session's
+//! [`InFlightList`]; the list's deadlines never fall from front to back.
+
+use super::store::MessageSlot;
+use super::time::Time;
+use hashbrown::HashTable;
+
+/// A delivered message that was not finished yet.
+#[derive(Debug, Clone, Copy)]
+pub struct InFlight {
+    /// The message's id, for the lookup.
+    pub id: u64,
+    /// The message.
+    pub message: MessageSlot,
+    /// Deliveries so far, this one included.
+    pub attempts: u16,
+    /// The session that holds it, by slot.
+    pub session: u32,
+    /// When it was delivered: the cap of TOUCH counts from here.
+    pub delivered_at: Time,
+    /// When it is requeued by itself.
+    pub deadline: Time,
+    previous: u32,
+    next: u32,
+}
+
+/// A slot of [`InFlightEntries`].
+pub type EntryIndex = u32;
+
+const NONE: u32 = u32::MAX;
+
+/// All in-flight entries of a shard.
+#[derive(Debug, Default)]
+pub struct InFlightEntries {
+    entries: Vec<InFlight>,
+    free: Vec<u32>,
+}
+
+/// One session's entries, earliest deadline first.
+#[derive(Debug, Clone, Copy)]
+pub struct InFlightList {
+    front: u32,
+    back: u32,
+}
+
+/// One channel's entries, by message id.
+#[derive(Debug, Default)]
+pub struct InFlightIndex {
+    table: HashTable<EntryIndex>,
+}
+
+impl Default for InFlightList {
+    fn default() -> Self {
+        Self { front: NONE, back: NONE }
+    }
+}
+
+impl InFlightEntries {
+    /// The entry in a slot.
+    pub fn entry(&self, index: EntryIndex) -> &InFlight {
+        &self.entries[index as usize]
+    }
+
+    /// Adds an entry and links it into its session's list.
+    pub fn insert(
+        &mut self,
+        list: &mut InFlightList,
+        (id, message, attempts): (u64, MessageSlot, u16),
+        session: u32,
+        delivered_at: Time,
+        deadline: Time,
+    ) -> EntryIndex {
+        let entry = InFlight {
+            id,
+            message,
+            attempts,
+            session,
+            delivered_at,
+            deadline,
+            previous: NONE,
+            next: NONE,
+        };
+        let index = if let Some(index) = self.free.pop() {
+            self.entries[index as usize] = entry;
+            index
+        } else {
+            self.entries.push(entry);
+            u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 entries fit in memory")
+        };
+        self.link(list, index);
+        index
+    }
+
+    /// Unlinks an entry from its session's list and frees the slot.
+    pub fn remove(&mut self, list: &mut InFlightList, index: EntryIndex) -> InFlight {
+        self.unlink(list, index);
+        self.free.push(index);
+        self.entries[index as usize]
+    }
+
+    /// Gives an entry a new deadline and its place in the list.
+    pub fn postpone(&mut self, list: &mut InFlightList, index: EntryIndex, deadline: Time) {
+        self.unlink(list, index);
+        self.entries[index as usize].deadline = deadline;
+        self.link(list, index);
+    }
+
+    /// The entry of a session that is due first.
+    pub fn first(&self, list: &InFlightList) -> Option<EntryIndex> {
+        (list.front != NONE).then_some(list.front)
+    }
+
+    /// When the first entry of a session is due.
+    pub fn first_deadline(&self, list: &InFlightList) -> Time {
+        self.first(list).map_or(Time::NEVER, |index| self.entry(index).deadline)
+    }
+
+    fn link(&mut self, list: &mut InFlightList, index: u32) {
+        let deadline = self.entries[index as usize].deadline;
+        let mut after = list.back;
+        while after != NONE && self.entries[after as usize].deadline > deadline {
+            after = self.entries[after as usize].previous;
+        }
+        let before = match after {
+            NONE => std::mem::replace(&mut list.front, index),
+            _ => std::mem::replace(&mut self.entries[after as usize].next, index),
+        };
+        match before {
+            NONE => list.back = index,
+            _ => self.entries[before as usize].previous = index,
+        }
+        let entry = &mut self.entries[index as usize];
+        entry.previous = after;
+        entry.next = before;
+    }
+
+    fn unlink(&mut self, list: &mut InFlightList, index: u32) {
+        let InFlight { previous, next, .. } = self.entries[index as usize];
+        match previous {
+            NONE => list.front = next,
+            _ => self.entries[previous as usize].next = next,
+        }
+        match next {
+            NONE => list.back = previous,
+            _ => self.entries[next as usize].previous = previous,
+        }
+    }
+}
+
+impl InFlightIndex {
+    /// How many messages are in flight.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Files an entry under its id.
+    pub fn insert(&mut self, entries: &InFlightEntries, index: EntryIndex) {
+        let id = entries.entry(index).id;
+        self.table.insert_unique(hash(id), index, |other| hash(entries.entry(*other).id));
+    }
+
+    /// The entry of a message.
+    pub fn find(&self, entries: &InFlightEntries, id: u64) -> Option<EntryIndex> {
+        self.table.find(hash(id), |index| entries.entry(*index).id == id).copied()
+    }
+
+    /// Takes an entry out; the caller then removes it from [`InFlightEntries`].
+    pub fn remove(&mut self, entries: &InFlightEntries, id: u64) {
+        if let Ok(found) = self.table.find_entry(hash(id), |index| entries.entry(*index).id == id) {
+            found.remove();
+        }
+    }
+
+    /// Takes all entries out.
+    pub fn drain(&mut self) -> impl Iterator<Item = EntryIndex> {
+        std::mem::take(&mut self.table).into_iter()
+    }
+}
+
+/// Ids differ mostly in their low bits (sequence, then time); one multiplication spreads those
+/// into the high bits the table tags its entries with. Clients cannot choose ids.
+fn hash(id: u64) -> u64 {
+    let product = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    product ^ (product >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn slot() -> MessageSlot {
+        let mut store = crate::broker::store::MessageStore::new(1 << 20);
+        let place = store.copy_body(b"x").unwrap();
+        store.insert(1, 1, place)
+    }
+
+    proptest! {
+        /// Any mix of deliveries, finishes and touches keeps list, index and slots in step.
+        #[test]
+        fn the_list_is_in_order_of_deadline(
+            operations in proptest::collection::vec((0u8..3, any::<u16>(), 0u64..1000), 1..200)
+        ) {
+            let mut entries = InFlightEntries::default();
+            let mut list = InFlightList::default();
+            let mut index = InFlightIndex::default();
+            let mut alive: Vec<(u64, u64)> = Vec::new();
+            let slot = slot();
+            for (id, (kind, pick, due)) in operations.into_iter().enumerate() {
+                let pick = usize::from(pick);
+                match kind {
+                    0 => {
+                        let id = id as u64;
+                        let at = (id, slot, 1);
+                        let entry = entries.insert(&mut list, at, 0, Time(0), Time(due));
+                        index.insert(&entries, entry);
+                        alive.push((id, due));
+                    }
+                    _ if alive.is_empty() => {}
+                    1 => {
+                        let (id, _) = alive.swap_remove(pick % alive.len());
+                        let entry = index.find(&entries, id).unwrap();
+                        index.remove(&entries, id);
+                        entries.remove(&mut list, entry);
+                    }
+                    _ => {
+                        let at = pick % alive.len();
+                        alive[at].1 = due;
+                        let entry = index.find(&entries, alive[at].0).unwrap();
+                        entries.postpone(&mut list, entry, Time(due));
+                    }
+                }
+                prop_assert_eq!(index.len(), alive.len());
+                let earliest = alive.iter().map(|(_, due)| Time(*due)).min();
+                prop_assert_eq!(entries.first_deadline(&list), earliest.unwrap_or(Time::NEVER));
+            }
+            let mut seen = Vec::new();
+            while let Some(first) = entries.first(&list) {
+                seen.push(entries.remove(&mut list, first).deadline.0);
+            }
+            let mut expected: Vec<_> = alive.iter().map(|(_, due)| *due).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Mail from other shards: each kind is one call.
+
+use super::admin::{ShardIndex, TopicId};
+use super::mail::{Mail, PublishAnswer};
+use super::placement::Asker;
+use super::session::{Input, SessionKey};
+use super::shard::Shard;
+use super::time::Now;
+
+impl Shard {
+    /// Acts on one mail. Returns the new session's key when the mail brought one.
+    pub fn receive(&mut self, now: Now, from: ShardIndex, mail: Mail) -> Option<SessionKey> {
+        match mail {
+            Mail::Publish(batch) => self.put_batch(now, from, *batch),
+            Mail::Answers(answers) => self.resolve_answers(answers),
+            Mail::Session(moved) => return Some(self.receive_session(now, *moved)),
+            Mail::Resolve { name } => self.place_topic(now, name, Asker::Shard(from)),
+            Mail::Known { id, name, home } => {
+                self.registry.learn(id, name, home);
+                self.place_known(now, name);
+            }
+            Mail::Unplaced { name } => self.place_refused(name),
+            Mail::Create { id, name } => {
+                self.create_topic(id, name);
+                self.outboxes[usize::from(from)].push(Mail::Created { id });
+                self.place_known(now, name);
+            }
+            Mail::Created { id } => self.topic_created(now, id),
+            Mail::Forget { id } => {
+                self.registry.forget(id, false);
+                self.outboxes[usize::from(from)].push(Mail::Forgotten { id });
+            }
+            Mail::Forgotten { id } => self.topic_forgotten(now, id),
+            Mail::Delete { id } => {
+                self.drop_topic(id);
+                self.registry.forget(id, false);
+                self.outboxes[usize::from(from)].push(Mail::Deleted { id });
+            }
+            Mail::Deleted { id } => self.topic_deleted(now, id),
+            Mail::Ended { id } => self.topic_ended(now, id),
+        }
+        None
+    }
+
+    /// An ephemeral topic of this shard has lost its last channel.
+    pub(super) fn end_topic(&mut self, id: TopicId) {
+        self.drop_topic(id);
+        if self.config.index == super::admin::REGISTRAR {
+            self.ended_here.push(id);
+        } else {
+            self.registry.forget(id, false);
+            self.outboxes[usize::from(super::admin::REGISTRAR)].push(Mail::Ended { id });
+        }
+    }
+
+    fn resolve_answers(&mut self, answers: Vec<PublishAnswer>) {
+        for PublishAnswer { session: key, ticket, outcome } in answers {
+            let Some(session) = self.session_mut(key) else { continue };
+            let was_full = !session.may_read();
+            session.resolve(ticket, outcome);
+            let resumes = was_full && session.may_read();
+            let closed = session.input == Input::Closed;
+            self.mark_dirty(key.index);
+            if closed {
+                self.unsubscribe(key.index);
+            }
+            if resumes {
+                self.actions.push(super::action::Action::Resume(key));
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! PUB, DPUB and MPUB: from a decoded command to messages in channels, or to mail for the shard
+//! that owns the topic.
+
+use super::action::Action;
+use super::admin::{ShardIndex, TopicId};
+use super::channel::{Channel, Deferred, Entry};
+use super::mail::{Mail, PublishAnswer, PublishBatch, Refusal, RemoteBody, RemotePublish};
+use super::overflow::{self, Admission};
+use super::session::{Input, OwnedPublish, Parked};
+use super::shard::Shard;
+use super::store::MessageSlot;
+use super::time::{Now, Span};
+use super::topic::Waiting;
+use crate::limits::{MOVE_AFTER_PUBLISHES, OUTBOX_MAX};
+use crate::protocol::command::{BatchIter, Body, Publish, PublishKind};
+use crate::protocol::name::TopicName;
+use crate::protocol::slab::OverBudget;
+
+/// The messages of one publish, apart from who sent them and where they go.
+pub(super) struct Put<'a> {
+    pub(super) kind: PublishKind,
+    pub(super) delay_ms: u64,
+    pub(super) body: Body<'a>,
+}
+
+impl From<OverBudget> for Refusal {
+    fn from(_: OverBudget) -> Self {
+        Self::OverBudget
+    }
+}
+
+impl Shard {
+    /// A publish of a session, answered now or when its home has answered.
+    pub(super) fn publish(&mut self, now: Now, index: u32, publish: Publish<'_>) {
+        let Some((id, home)) = self.publish_place(index, publish.topic) else {
+            let parked = Parked::Publish(self.own(publish));
+            let Parked::Publish(owned) = &parked else { return };
+            let topic = owned.topic;
+            return self.await_place(now, index, topic, parked);
+        };
+        if home != self.config.index {
+            return self.publish_remote(index, id, home, publish);
+        }
+        let Publish { topic, kind, delay_ms, count, body } = publish;
+        match self.put(now, id, Put { kind, delay_ms, body }) {
+            Ok(()) => {
+                let session = &mut self.sessions[index as usize];
+                session.remote_run.length = 0;
+                session.count_published(topic, u64::from(count));
+                session.answer_ok();
+                self.mark_dirty(index);
+            }
+            Err(refusal) => {
+                self.fail(index, refusal.publish_error(kind));
+            }
+        }
+    }
+
+    /// A publish that waited for its topic's place.
+    pub(super) fn publish_owned(&mut self, now: Now, index: u32, publish: OwnedPublish) {
+        let topic = publish.topic;
+        self.publish(now, index, OwnedPublish::as_command(&topic, publish));
+    }
+
+    /// MPUB's line has been read: NSQ creates the topic before it reads the body.
+    pub(super) fn publish_start(&mut self, now: Now, index: u32, topic: &TopicName) {
+        if self.publish_place(index, topic).is_none() {
+            self.await_place(now, index, *topic, Parked::PublishStart(*topic));
+        }
+    }
+
+    /// Messages for a topic of this shard. All of them are taken, or none.
+    pub(super) fn put(&mut self, now: Now, id: TopicId, put: Put<'_>) -> Result<(), Refusal> {
+        if self.topic_mut(id).is_none() {
+            return self.refuse_body(put.body, Refusal::Exiting);
+        }
+        if !self.admits(now, id.index) {
+            return self.refuse_body(put.body, Refusal::QueueFull);
+        }
+        let delay_ms = u32::try_from(put.delay_ms).unwrap_or(u32::MAX);
+        self.store_bodies(put)?;
+        let mut places = std::mem::take(&mut self.places);
+        for place in places.drain(..) {
+            let topic = self.topics[id.index as usize].as_mut().expect("checked above");
+            let slot = self.store.insert(topic.ids.next(now.wall), now.wall.0, place);
+            topic.message_count += 1;
+            topic.message_bytes += self.store.message(slot).body_bytes() as u64;
+            self.fan_out(now, id.index, slot, delay_ms);
+            self.store.release(slot);
+        }
+        self.places = places;
+        Ok(())
+    }
+
+    /// Publishes another shard has mailed; answered by mail.
+    pub(super) fn put_batch(&mut self, now: Now, from: ShardIndex, batch: PublishBatch) {
+        let mut offset = 0;
+        let mut answers = Vec::with_capacity(batch.publishes.len());
+        for publish in batch.publishes {
+            let RemotePublish { topic, session, ticket, kind, delay_ms, body, .. } = publish;
+            let body = match body {
+                RemoteBody::Inline { length } => {
+                    offset += length;
+                    Body::Borrowed(&batch.bytes[offset - length..offset])
+                }
+                RemoteBody::Slab(slab) => {
+                    self.store.pool.adopt(&slab);
+                    Body::Owned(slab)
+                }
+            };
+            let outcome = self.put(now, topic, Put { kind, delay_ms, body });
+            answers.push(PublishAnswer { session, ticket, outcome });
+        }
+        self.outboxes[usize::from(from)].push(Mail::Answers(answers));
+    }
+
+    /// Moves what waits in a topic to its channels.
+    pub(super) fn flow(&mut self, now: Now, topic_index: u32) {
+        loop {
+            let topic = self.topics[topic_index as usize].as_mut().expect("flow of a live topic");
+            if !topic.flows() {
+                return;
+            }
+            let Some(Waiting { message, delay_ms }) = topic.queue.pop_front() else { return };
+            self.fan_out(now, topic_index, message, delay_ms);
+            self.store.release(message);
+        }
+    }
+
+    /// Turns the publishes of this turn into mail.
+    pub(super) fn seal_batches(&mut self) {
+        for (shard, batch) in self.remote.iter_mut().enumerate() {
+            if let Some(batch) = batch.take() {
+                self.outboxes[shard].push(Mail::Publish(batch));
+            }
+        }
+    }
+
+    /// Sessions whose publish found an outbox full go on when that has drained.
+    pub(super) fn release_held_back(&mut self, now: Now) {
+        if self.held_back.is_empty() || self.outboxes.iter().any(|mail| mail.len() >= OUTBOX_MAX) {
+            return;
+        }
+        for key in std::mem::take(&mut self.held_back) {
+            self.retry(now, key);
+        }
+    }
+
+    /// Where a session's publish goes; remembered per session, so a name is looked up only when
+    /// the client changes its topic.
+    fn publish_place(&mut self, index: u32, topic: &TopicName) -> Option<(TopicId, ShardIndex)> {
+        let session = &mut self.sessions[index as usize];
+        if let Some((name, id)) = &session.last_publish
+            && name == topic
+            && let Some(home) = self.registry.home(*id)
+        {
+            return Some((*id, home));
+        }
+        let (id, home) = self.known_home(topic)?;
+        self.sessions[index as usize].last_publish = Some((*topic, id));
+        Some((id, home))
+    }
+
+    fn publish_remote(
+        &mut self,
+        index: u32,
+        topic: TopicId,
+        home: ShardIndex,
+        publish: Publish<'_>,
+    ) {
+        if self.outboxes[usize::from(home)].len() >= OUTBOX_MAX {
+            let parked = Parked::Publish(self.own(publish));
+            let key = self.park(index, parked, Input::Waiting);
+            return self.held_back.push(key);
+        }
+        let batch = self.remote[usize::from(home)].get_or_insert_default();
+        let body = match publish.body {
+            Body::Borrowed(bytes) => {
+                batch.bytes.extend_from_slice(bytes);
+                RemoteBody::Inline { length: bytes.len() }
+            }
+            Body::Owned(slab) => {
+                self.store.pool.uncharge(slab.capacity());
+                RemoteBody::Slab(slab)
+            }
+        };
+        let session = &mut self.sessions[index as usize];
+        session.count_published(publish.topic, u64::from(publish.count));
+        let key = super::session::SessionKey { index, generation: session.generation };
+        batch.publishes.push(RemotePublish {
+            topic,
+            session: key,
+            ticket: session.await_answer(publish.kind),
+            kind: publish.kind,
+            delay_ms: publish.delay_ms,
+            count: publish.count,
+            body,
+        });
+        let run = &mut session.remote_run;
+        run.length = if run.home == home.0 { run.length + 1 } else { 1 };
+        run.home = home.0;
+        if run.length >= MOVE_AFTER_PUBLISHES && session.channel.is_none() {
+            session.input = Input::Moving(home);
+            self.actions.push(Action::Move(key, home));
+        }
+    }
+
+    /// Whether a topic takes another publish. Before it refuses, what can be delivered is: a turn
+    /// may bring more than a queue holds, though its consumers are waiting for it.
+    fn admits(&mut self, now: Now, topic_index: u32) -> bool {
+        let limit = self.config.mem_queue_size;
+        for attempt in 0..2 {
+            let topic = self.topics[topic_index as usize].as_ref().expect("checked by `put`");
+            if overflow::admit(topic, &self.channels, limit) == Admission::Memory {
+                return true;
+            }
+            if attempt == 0 {
+                self.deliver_dirty(now);
+            }
+        }
+        false
+    }
+
+    /// Leaves the bodies in `self.places`; on failure nothing is kept.
+    fn store_bodies(&mut self, put: Put<'_>) -> Result<(), Refusal> {
+        debug_assert!(self.places.is_empty());
+        let stored = match (put.kind, put.body) {
+            (PublishKind::Mpub, Body::Borrowed(bytes)) => self.copy_batch(bytes),
+            (PublishKind::Mpub, Body::Owned(slab)) => self.keep_batch(slab),
+            (_, Body::Borrowed(bytes)) => self.copy_one(bytes),
+            (_, Body::Owned(slab)) => self.keep_one(slab),
+        };
+        if stored.is_err() {
+            for place in self.places.drain(..) {
+                self.store.abandon(place);
+            }
+        }
+        Ok(stored?)
+    }
+
+    fn copy_one(&mut self, bytes: &[u8]) -> Result<(), OverBudget> {
+        self.places.push(self.store.copy_body(bytes)?);
+        Ok(())
+    }
+
+    fn copy_batch(&mut self, bytes: &[u8]) -> Result<(), OverBudget> {
+        for (_, body) in BatchIter::new(bytes) {
+            self.places.push(self.store.copy_body(body)?);
+        }
+        Ok(())
+    }
+
+    fn keep_one(&mut self, slab: Vec<u8>) -> Result<(), OverBudget> {
+        if !is_worth_keeping(&slab) {
+            let copied = self.copy_one(&slab);
+            self.store.pool.give(slab);
+            return copied;
+        }
+        let length = slab.len();
+        let page = self.store.adopt(slab);
+        let placed = self.store.place_in(page, 0..length).map(|place| self.places.push(place));
+        self.store.finish_adopted(page);
+        placed
+    }
+
+    fn keep_batch(&mut self, slab: Vec<u8>) -> Result<(), OverBudget> {
+        if !is_worth_keeping(&slab) {
+            let copied = self.copy_batch(&slab);
+            self.store.pool.give(slab);
+            return copied;
+        }
+        let ranges: Vec<_> =
+            BatchIter::new(&slab).map(|(offset, body)| offset..offset + body.len()).collect();
+        let page = self.store.adopt(slab);
+        let mut placed = Ok(());
+        for range in ranges {
+            match self.store.place_in(page, range) {
+                Ok(place) => self.places.push(place),
+                Err(over_budget) => {
+                    placed = Err(over_budget);
+                    break;
+                }
+            }
+        }
+        self.store.finish_adopted(page);
+        placed
+    }
+
+    fn fan_out(&mut self, now: Now, topic_index: u32, slot: MessageSlot, delay_ms: u32) {
+        let limit = self.config.mem_queue_size;
+        let topic = self.topics[topic_index as usize].as_mut().expect("fan-out of a live topic");
+        if !topic.flows() {
+            if !overflow::drops(topic.name.is_ephemeral(), topic.queue.len(), limit) {
+                self.store.retain(slot, 1);
+                topic.queue.push_back(Waiting { message: slot, delay_ms });
+            }
+            return;
+        }
+        for &index in &topic.channels {
+            let channel = &mut self.channels[index as usize];
+            channel.counts.put += 1;
+            let entry = Entry { message: slot, attempts: 0 };
+            if delay_ms > 0 {
+                self.store.retain(slot, 1);
+                let due = now.time + Span::from_ms(u64::from(delay_ms));
+                self.next_sequence += 1;
+                let deferred = Deferred { due, sequence: self.next_sequence, entry };
+                channel.deferred.push(std::cmp::Reverse(deferred));
+                self.deadlines.arm(channel.timer, channel.first_due());
+            } else if overflow::drops(channel.name.is_ephemeral(), channel.ready.len(), limit) {
+                channel.counts.discarded += 1;
+            } else {
+                self.store.retain(slot, 1);
+                channel.ready.push_back(entry);
+                mark_ready(&mut self.dirty_channels, index, channel);
+            }
+        }
+    }
+
+    fn own(&mut self, publish: Publish<'_>) -> OwnedPublish {
+        let Publish { topic, kind, delay_ms, count, body } = publish;
+        let body = match body {
+            Body::Borrowed(bytes) => {
+                // At most what one receive brought: it may overshoot the budget by that much.
+                let slab = bytes.to_vec();
+                self.store.pool.adopt(&slab);
+                slab
+            }
+            Body::Owned(slab) => slab,
+        };
+        OwnedPublish { topic: *topic, kind, delay_ms, count, body }
+    }
+
+    fn refuse_body(&mut self, body: Body<'_>, refusal: Refusal) -> Result<(), Refusal> {
+        if let Body::Owned(slab) = body {
+            self.store.pool.give(slab);
+        }
+        Err(refusal)
+    }
+}
+
+/// Puts a channel that has something to deliver, and someone to deliver it to, on the list.
+pub(super) fn mark_ready(dirty_channels: &mut Vec<u32>, index: u32, channel: &mut Channel) {
+    if !channel.dirty && !channel.eligible.is_empty() {
+        channel.dirty = true;
+        dirty_channels.push(index);
+    }
+}
+
+/// Whether a slab is full enough to keep as it is; otherwise its messages are packed into pages
+/// and the slab is used again while it is warm.
+fn is_worth_keeping(slab: &Vec<u8>) -> bool {
+    slab.len() >= slab.capacity() / 4 * 3
+}

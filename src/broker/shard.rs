@@ -1,0 +1,306 @@
+//! One core's share of the daemon: it owns topics, channels, sessions, messages and deadlines, and
+//! routes what happens to them. Each public method is one event; effects come out as output on
+//! sessions, as mail for other shards, and as [`Action`]s.
+//!
+//! The other files of `broker` add the parts: `placement` (where topics live), `publish`,
+//! `consume`, `delivery`, `administer`, `stats`.
+
+use super::action::{Action, Notice};
+use super::admin::{ShardIndex, TopicId};
+use super::channel::Channel;
+use super::deadlines::{Deadlines, Owner};
+use super::identify::Features;
+use super::in_flight::InFlightEntries;
+use super::mail::{Mail, PublishBatch};
+use super::placement::Placement;
+use super::registry::Registry;
+use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCounts, SessionKey};
+use super::store::{BodyPlace, MessageStore};
+use super::time::{Now, Span, Time};
+use super::topic::Topic;
+use crate::protocol::command::Command;
+use crate::protocol::command::CommandLimits;
+use crate::protocol::decoder::Context;
+use crate::protocol::error::ProtocolError;
+use crate::protocol::identify::IdentifyLimits;
+use crate::protocol::slab::SlabPool;
+use slab::Slab;
+
+/// What a shard is told at its start.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which shard it is.
+    pub index: ShardIndex,
+    /// How many there are.
+    pub shards: u16,
+    /// `--node-id`, `0..1024`.
+    pub node: u16,
+    /// Seed of its random decisions (sampling, hashing).
+    pub seed: u64,
+    /// `--mem-queue-size`: messages in memory per topic and per channel.
+    pub mem_queue_size: usize,
+    /// This shard's part of the memory budget, in bytes.
+    pub budget_bytes: usize,
+    /// `--max-channel-consumers`; 0 for no limit.
+    pub max_channel_consumers: usize,
+    /// `--max-msg-timeout`: the cap of TOUCH.
+    pub max_message_timeout: Span,
+    /// What a client has until it negotiates.
+    pub defaults: Negotiated,
+    /// Limits of single commands.
+    pub command_limits: CommandLimits,
+    /// Limits of what IDENTIFY may ask for.
+    pub identify_limits: IdentifyLimits,
+    /// What the IDENTIFY reply says of the daemon.
+    pub features: Features,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Shard {
+    /// As given.
+    pub config: ShardConfig,
+    /// What the caller must do; drained after every event.
+    pub actions: Vec<Action>,
+    /// Mail per shard, in order; drained at the end of a turn. What does not fit the mailbox stays.
+    pub outboxes: Vec<Vec<Mail>>,
+    /// Sessions that have output, by slot; drained at the end of a turn.
+    pub dirty_sessions: Vec<u32>,
+    pub(super) sessions: Slab<Session>,
+    pub(super) topics: Vec<Option<Box<Topic>>>,
+    pub(super) channels: Slab<Channel>,
+    pub(super) store: MessageStore,
+    pub(super) in_flight: InFlightEntries,
+    pub(super) deadlines: Deadlines,
+    pub(super) registry: Registry,
+    pub(super) placement: Placement,
+    /// Channels that have both messages and consumers, by slot.
+    pub(super) dirty_channels: Vec<u32>,
+    /// The publishes of this turn per shard, before they become mail.
+    pub(super) remote: Vec<Option<Box<PublishBatch>>>,
+    /// Sessions whose publish found its outbox full.
+    pub(super) held_back: Vec<SessionKey>,
+    /// Registrar: ephemeral topics that ended on this shard in this turn.
+    pub(super) ended_here: Vec<TopicId>,
+    /// Scratch of `publish`: the bodies of one batch.
+    pub(super) places: Vec<BodyPlace>,
+    pub(super) random: u64,
+    next_generation: u32,
+    pub(super) next_sequence: u64,
+}
+
+impl Shard {
+    /// A shard without topics and sessions.
+    pub fn new(config: ShardConfig) -> Self {
+        let shards = usize::from(config.shards);
+        Self {
+            actions: Vec::new(),
+            outboxes: (0..shards).map(|_| Vec::new()).collect(),
+            dirty_sessions: Vec::new(),
+            sessions: Slab::new(),
+            topics: Vec::new(),
+            channels: Slab::new(),
+            store: MessageStore::new(config.budget_bytes),
+            in_flight: InFlightEntries::default(),
+            deadlines: Deadlines::default(),
+            registry: Registry::new(config.shards, config.seed),
+            placement: Placement::default(),
+            dirty_channels: Vec::new(),
+            remote: (0..shards).map(|_| None).collect(),
+            held_back: Vec::new(),
+            ended_here: Vec::new(),
+            places: Vec::new(),
+            random: config.seed | 1,
+            next_generation: 0,
+            next_sequence: 0,
+            config,
+        }
+    }
+
+    /// A client has connected.
+    pub fn connect(&mut self, now: Now, remote_address: Box<str>) -> SessionKey {
+        let moved = MovedSession {
+            remote_address,
+            identity: None,
+            negotiated: self.config.defaults,
+            connected: now.wall,
+            last_heard: now.time,
+            last_heartbeat: now.time,
+            counts: SessionCounts::default(),
+            parked: None,
+        };
+        self.add_session(moved)
+    }
+
+    /// A connection has arrived from another shard; the command it came for is carried out.
+    pub fn receive_session(&mut self, now: Now, moved: MovedSession) -> SessionKey {
+        let key = self.add_session(moved);
+        self.retry(now, key);
+        key
+    }
+
+    /// Takes a session out to send it to another shard: everything it was owed has been sent.
+    pub fn send_session(&mut self, key: SessionKey) -> Option<MovedSession> {
+        let session = self.session_mut(key)?;
+        debug_assert!(session.channel.is_none() && session.is_answered());
+        self.deadlines.remove(self.sessions[key.index as usize].timer);
+        let session = self.sessions.remove(key.index as usize);
+        Some(MovedSession {
+            remote_address: session.remote_address,
+            identity: session.identity,
+            negotiated: session.negotiated,
+            connected: session.connected,
+            last_heard: session.last_heard,
+            last_heartbeat: session.last_heartbeat,
+            counts: session.counts,
+            parked: session.parked,
+        })
+    }
+
+    /// The connection is gone; what the session held goes back to its channel.
+    pub fn disconnect(&mut self, key: SessionKey) {
+        if self.session_mut(key).is_none() {
+            return;
+        }
+        self.unsubscribe(key.index);
+        self.deadlines.remove(self.sessions[key.index as usize].timer);
+        let session = self.sessions.remove(key.index as usize);
+        if let Some(Parked::Publish(publish)) = session.parked.map(|parked| *parked) {
+            self.store.pool.give(publish.body);
+        }
+    }
+
+    /// Carries out one command of a session whose input is open.
+    pub fn command(&mut self, now: Now, key: SessionKey, command: Command<'_>) {
+        let index = key.index;
+        self.sessions[index as usize].last_heard = now.time;
+        match command {
+            Command::Publish(publish) => self.publish(now, index, publish),
+            Command::Finish { id } => self.finish(index, id),
+            Command::Ready { count } => self.ready(index, count),
+            Command::Requeue { id, delay_ms } => self.requeue(now, index, id, delay_ms),
+            Command::Touch { id } => self.touch(now, index, id),
+            Command::PublishStart { topic } => self.publish_start(now, index, topic),
+            Command::Sub { topic, channel } => self.subscribe(now, index, topic, channel),
+            Command::Identify { body } => self.identify(now, index, body),
+            Command::Auth { .. } => self.authenticate(index),
+            Command::Close => self.close(index),
+            Command::Nop => {}
+        }
+    }
+
+    /// Ends a session with an error it is still told of.
+    pub fn fail(&mut self, index: u32, error: ProtocolError) {
+        if error.is_fatal() {
+            self.unsubscribe(index);
+        }
+        let session = &mut self.sessions[index as usize];
+        let remote_address = session.remote_address.clone();
+        let notice = Notice::ClientError { remote_address, error: error.clone() };
+        self.actions.push(Action::Notice(notice));
+        session.answer_error(error);
+        self.mark_dirty(index);
+    }
+
+    /// Everything that is due.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(owner) = self.deadlines.pop_due(now.time) {
+            match owner {
+                Owner::Session(index) => self.session_due(now, index),
+                Owner::Channel(index) => self.deferred_due(now, index),
+            }
+        }
+    }
+
+    /// The earliest time something will be due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.next()
+    }
+
+    /// A session; `None` when it is gone.
+    pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(key.index as usize)?;
+        (session.generation == key.generation).then_some(session)
+    }
+
+    /// The session in a slot that this turn has marked, which is therefore alive.
+    pub fn marked_session(&mut self, index: u32) -> Option<(SessionKey, &mut Session)> {
+        let session = self.sessions.get_mut(index as usize)?;
+        let key = SessionKey { index, generation: session.generation };
+        Some((key, session))
+    }
+
+    /// What the decoder must know of a session, and the pool it takes bodies from.
+    pub fn decoding(&mut self, key: SessionKey) -> (Context<'_>, &mut SlabPool) {
+        let session = &self.sessions[key.index as usize];
+        let context = Context {
+            state: session.state,
+            heartbeats: session.negotiated.heartbeat_interval.is_some(),
+            limits: &self.config.command_limits,
+        };
+        (context, &mut self.store.pool)
+    }
+
+    /// Puts a session on the list of those with output.
+    pub(super) fn mark_dirty(&mut self, index: u32) {
+        let session = &mut self.sessions[index as usize];
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty_sessions.push(index);
+        }
+    }
+
+    /// Carries out the command that waited, and lets the session go on.
+    pub(super) fn retry(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else { return };
+        session.input = Input::Open;
+        match session.parked.take().map(|parked| *parked) {
+            None => {}
+            Some(Parked::Subscribe(topic, channel)) => {
+                self.subscribe(now, key.index, topic, channel);
+            }
+            Some(Parked::PublishStart(topic)) => self.publish_start(now, key.index, &topic),
+            Some(Parked::Publish(publish)) => self.publish_owned(now, key.index, publish),
+        }
+        let open = self.session_mut(key).is_some_and(|session| session.input == Input::Open);
+        if open {
+            self.actions.push(Action::Resume(key));
+        }
+    }
+
+    /// Parks a command; nothing more of this session is decoded until [`Self::retry`].
+    pub(super) fn park(&mut self, index: u32, parked: Parked, input: Input) -> SessionKey {
+        let session = &mut self.sessions[index as usize];
+        session.parked = Some(Box::new(parked));
+        session.input = input;
+        SessionKey { index, generation: session.generation }
+    }
+
+    /// Arms a session's timer if something is now due earlier than it was.
+    pub(super) fn arm_session(&mut self, index: u32) {
+        let session = &self.sessions[index as usize];
+        let due = session.next_liveness().min(self.in_flight.first_deadline(&session.in_flight));
+        if due < self.deadlines.due(session.timer) {
+            self.deadlines.arm(session.timer, due);
+        }
+    }
+
+    /// Pseudo-random numbers for sampling (xorshift64*).
+    pub(super) fn random(random: &mut u64) -> u64 {
+        *random ^= *random >> 12;
+        *random ^= *random << 25;
+        *random ^= *random >> 27;
+        random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn add_session(&mut self, moved: MovedSession) -> SessionKey {
+        let entry = self.sessions.vacant_entry();
+        let index = u32::try_from(entry.key()).expect("CONNECTIONS_MAX is below 2^32");
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let timer = self.deadlines.add(Owner::Session(index));
+        entry.insert(Session::new(generation, timer, moved));
+        self.arm_session(index);
+        SessionKey { index, generation }
+    }
+}

@@ -1,0 +1,127 @@
+//! Snapshots for `/stats`, a page at a time, so that none costs a shard more than a fraction of a
+//! millisecond.
+
+use super::admin::{ChannelStats, SessionStats, SessionsPage, TopicStats, TopicsPage};
+use super::channel::Channel;
+use super::session::Session;
+use super::shard::Shard;
+use super::topic::Topic;
+use crate::limits::{STATS_PAGE_ROWS, STATS_PAGE_SCAN};
+use crate::protocol::command::State;
+use crate::protocol::name::{ChannelName, TopicName};
+
+impl Shard {
+    /// Topics from a table index on, until about [`STATS_PAGE_ROWS`] topics and channels are
+    /// together.
+    pub(super) fn topics_page(
+        &self,
+        from: u32,
+        topic: Option<TopicName>,
+        channel: Option<ChannelName>,
+    ) -> TopicsPage {
+        let mut page = TopicsPage::default();
+        let mut rows = 0;
+        let start = from as usize;
+        for (index, slot) in self.topics.iter().enumerate().skip(start) {
+            if rows >= STATS_PAGE_ROWS || index - start >= STATS_PAGE_SCAN {
+                page.next = u32::try_from(index).ok();
+                break;
+            }
+            let Some(found) = slot else { continue };
+            if topic.is_some_and(|name| name != found.name) {
+                continue;
+            }
+            let Some(stats) = self.topic_stats(found, channel) else { continue };
+            rows += 1 + stats.channels.len();
+            page.topics.push(stats);
+        }
+        page
+    }
+
+    /// Connections from a slot on.
+    pub(super) fn sessions_page(&self, from: u32) -> SessionsPage {
+        let mut page = SessionsPage::default();
+        let start = from as usize;
+        let end = self.sessions.capacity().min(start + STATS_PAGE_SCAN);
+        for index in start..end {
+            if let Some(session) = self.sessions.get(index) {
+                page.sessions.push(self.session_stats(session));
+            }
+        }
+        page.next = (end < self.sessions.capacity()).then(|| u32::try_from(end).ok()).flatten();
+        page
+    }
+
+    fn topic_stats(&self, topic: &Topic, channel: Option<ChannelName>) -> Option<TopicStats> {
+        let channels: Vec<_> = topic
+            .channels
+            .iter()
+            .map(|slot| &self.channels[*slot as usize])
+            .filter(|found| channel.is_none_or(|name| name == found.name))
+            .map(Channel::stats)
+            .collect();
+        if channel.is_some() && channels.is_empty() {
+            return None;
+        }
+        Some(TopicStats {
+            name: topic.name,
+            depth: topic.queue.len() as u64,
+            backend_depth: 0,
+            message_count: topic.message_count,
+            message_bytes: topic.message_bytes,
+            paused: topic.paused,
+            channels,
+        })
+    }
+
+    fn session_stats(&self, session: &Session) -> SessionStats {
+        let host = || session.peer_host().to_owned();
+        let identity = session.identity.as_deref();
+        let text = |field: Option<&String>| field.cloned().unwrap_or_default();
+        SessionStats {
+            client_id: identity.map_or_else(host, |identity| identity.client_id.clone()),
+            hostname: identity.map_or_else(host, |identity| identity.hostname.clone()),
+            user_agent: text(identity.map(|identity| &identity.user_agent)),
+            remote_address: session.remote_address.to_string(),
+            state: match session.state {
+                State::Init => 0,
+                State::Subscribed => 3,
+                State::Closing => 4,
+            },
+            ready_count: session.ready_count,
+            in_flight_count: session.in_flight_count,
+            message_count: session.counts.delivered,
+            finish_count: session.counts.finished,
+            requeue_count: session.counts.requeued,
+            connected_unix_s: session.connected.0 / 1_000_000_000,
+            sample_rate: session.negotiated.sample_rate,
+            topology_zone: text(identity.map(|identity| &identity.topology_zone)),
+            topology_region: text(identity.map(|identity| &identity.topology_region)),
+            subscription: self.subscription(session),
+            publish_counts: session.counts.published.clone(),
+        }
+    }
+
+    fn subscription(&self, session: &Session) -> Option<(TopicName, ChannelName)> {
+        let channel = &self.channels[session.channel? as usize];
+        let topic = self.topics.get(channel.topic as usize)?.as_deref()?;
+        Some((topic.name, channel.name))
+    }
+}
+
+impl Channel {
+    fn stats(&self) -> ChannelStats {
+        ChannelStats {
+            name: self.name,
+            depth: self.ready.len() as u64,
+            backend_depth: 0,
+            in_flight_count: self.in_flight.len() as u64,
+            deferred_count: self.deferred.len() as u64,
+            message_count: self.counts.put,
+            requeue_count: self.counts.requeued,
+            timeout_count: self.counts.timed_out,
+            client_count: self.consumers.len() as u64,
+            paused: self.paused,
+        }
+    }
+}

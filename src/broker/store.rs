@@ -1,0 +1,338 @@
+//! Where a shard keeps its messages: small fixed slots, and pages that hold the bodies.
+//!
+//! A body is copied at most once after it was received: small ones are packed one after the other
+//! into an open page, a large batch is taken over whole with the slab it arrived in. Channels
+//! share a message by its slot; the last to release it frees it. A page goes back to the pool
+//! with its last message, and the open page starts over when nothing in it is alive, so that
+//! under steady load the same few warm pages go round.
+//!
+//! Invariants: `references` of a slot counts the queues, in-flight entries and deferrals that name
+//! it; `live` of a page counts the slots that point into it.
+
+use crate::limits::{MESSAGE_OVERHEAD_BYTES, SLAB_BYTES};
+use crate::protocol::slab::{OverBudget, SlabPool};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// A message's slot in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageSlot(u32);
+
+/// What is the same for every channel that has the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Message {
+    /// As rendered on the wire, in hex.
+    pub id: u64,
+    /// When it was published, UNIX nanoseconds.
+    pub timestamp_ns: i64,
+    page: u32,
+    offset: u32,
+    length: u32,
+    references: u32,
+}
+
+/// Where a body lies, before it has a message.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyPlace {
+    page: u32,
+    offset: u32,
+    length: u32,
+}
+
+/// A page taken over whole; see [`MessageStore::adopt`].
+#[derive(Debug, Clone, Copy)]
+pub struct AdoptedPage(u32);
+
+#[derive(Debug)]
+struct Page {
+    bytes: Rc<Vec<u8>>,
+    live: u32,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct MessageStore {
+    /// The bytes all this lives in, and their budget.
+    pub pool: SlabPool,
+    messages: Vec<Message>,
+    free_messages: Vec<u32>,
+    pages: Vec<Page>,
+    free_pages: Vec<u32>,
+    /// The page small bodies are appended to.
+    open: Option<u32>,
+    live_count: usize,
+}
+
+/// A free slot's page.
+const NO_PAGE: u32 = u32::MAX;
+
+impl MessageStore {
+    /// An empty store with a byte budget.
+    pub fn new(budget_bytes: usize) -> Self {
+        Self {
+            pool: SlabPool::new(budget_bytes),
+            messages: Vec::new(),
+            free_messages: Vec::new(),
+            pages: Vec::new(),
+            free_pages: Vec::new(),
+            open: None,
+            live_count: 0,
+        }
+    }
+
+    /// Messages alive, in whatever state.
+    pub fn live_count(&self) -> usize {
+        self.live_count
+    }
+
+    /// Copies a body into the open page, or into a page of its own when it is large.
+    ///
+    /// # Errors
+    /// [`OverBudget`] when the shard's memory budget has no room for it.
+    pub fn copy_body(&mut self, body: &[u8]) -> Result<BodyPlace, OverBudget> {
+        self.pool.charge(MESSAGE_OVERHEAD_BYTES)?;
+        let place = self.append(body);
+        if place.is_err() {
+            self.pool.uncharge(MESSAGE_OVERHEAD_BYTES);
+        }
+        place
+    }
+
+    /// Takes over a slab whole, without copying. It lives as long as a message in it; the caller
+    /// follows with [`Self::place_in`] for each message, then [`Self::finish_adopted`].
+    pub fn adopt(&mut self, slab: Vec<u8>) -> AdoptedPage {
+        AdoptedPage(self.add_page(slab))
+    }
+
+    /// The place of a body within an adopted page.
+    ///
+    /// # Errors
+    /// [`OverBudget`] when the message's own bookkeeping no longer fits the budget.
+    pub fn place_in(
+        &mut self,
+        page: AdoptedPage,
+        range: Range<usize>,
+    ) -> Result<BodyPlace, OverBudget> {
+        self.pool.charge(MESSAGE_OVERHEAD_BYTES)?;
+        self.pages[page.0 as usize].live += 1;
+        Ok(BodyPlace { page: page.0, offset: to_u32(range.start), length: to_u32(range.len()) })
+    }
+
+    /// Frees an adopted page that ended up without a message.
+    pub fn finish_adopted(&mut self, page: AdoptedPage) {
+        if self.pages[page.0 as usize].live == 0 {
+            self.free_page(page.0);
+        }
+    }
+
+    /// Gives back a place no message was made of.
+    pub fn abandon(&mut self, place: BodyPlace) {
+        self.pool.uncharge(MESSAGE_OVERHEAD_BYTES);
+        self.release_page(place.page);
+    }
+
+    /// Makes a message of a body, with one reference.
+    pub fn insert(&mut self, id: u64, timestamp_ns: i64, place: BodyPlace) -> MessageSlot {
+        let BodyPlace { page, offset, length } = place;
+        let message = Message { id, timestamp_ns, page, offset, length, references: 1 };
+        self.live_count += 1;
+        if let Some(index) = self.free_messages.pop() {
+            self.messages[index as usize] = message;
+            return MessageSlot(index);
+        }
+        self.messages.push(message);
+        MessageSlot(to_u32(self.messages.len() - 1))
+    }
+
+    /// The message in a slot.
+    pub fn message(&self, slot: MessageSlot) -> &Message {
+        &self.messages[slot.0 as usize]
+    }
+
+    /// Its body.
+    pub fn body(&self, slot: MessageSlot) -> &[u8] {
+        let message = self.message(slot);
+        &self.pages[message.page as usize].bytes[message.range()]
+    }
+
+    /// Its body, to be held beyond the message's life without copying.
+    pub fn shared_body(&self, slot: MessageSlot) -> (Rc<Vec<u8>>, Range<usize>) {
+        let message = self.message(slot);
+        (Rc::clone(&self.pages[message.page as usize].bytes), message.range())
+    }
+
+    /// Adds references: one more holder each.
+    pub fn retain(&mut self, slot: MessageSlot, holders: u32) {
+        self.messages[slot.0 as usize].references += holders;
+    }
+
+    /// Drops one reference, and the message with the last.
+    pub fn release(&mut self, slot: MessageSlot) {
+        let message = &mut self.messages[slot.0 as usize];
+        debug_assert!(message.references > 0, "released more often than retained");
+        message.references -= 1;
+        if message.references == 0 {
+            let page = message.page;
+            message.page = NO_PAGE;
+            self.live_count -= 1;
+            self.free_messages.push(slot.0);
+            self.pool.uncharge(MESSAGE_OVERHEAD_BYTES);
+            self.release_page(page);
+        }
+    }
+
+    fn append(&mut self, body: &[u8]) -> Result<BodyPlace, OverBudget> {
+        let page = match self.open {
+            Some(open) if self.open_has_room(open, body.len()) => open,
+            _ => self.open_page(body.len())?,
+        };
+        let entry = &mut self.pages[page as usize];
+        let bytes = Rc::get_mut(&mut entry.bytes).expect("only full pages are shared");
+        let offset = to_u32(bytes.len());
+        bytes.extend_from_slice(body);
+        entry.live += 1;
+        Ok(BodyPlace { page, offset, length: to_u32(body.len()) })
+    }
+
+    /// Whether the open page takes a body without growing. A page whose bodies are being sent
+    /// from is shared and takes nothing more.
+    fn open_has_room(&self, open: u32, bytes: usize) -> bool {
+        let page = &self.pages[open as usize];
+        page.bytes.capacity() - page.bytes.len() >= bytes && Rc::strong_count(&page.bytes) == 1
+    }
+
+    /// Starts a page with room for a body. One that fills most of a page gets it for itself, so
+    /// the page that was open stays open for smaller ones.
+    fn open_page(&mut self, bytes: usize) -> Result<u32, OverBudget> {
+        let slab = self.pool.take(bytes.max(SLAB_BYTES))?;
+        let page = self.add_page(slab);
+        if bytes < SLAB_BYTES / 2 {
+            let before = self.open.replace(page);
+            if let Some(before) = before.filter(|p| self.pages[*p as usize].live == 0) {
+                self.free_page(before);
+            }
+        }
+        Ok(page)
+    }
+
+    fn add_page(&mut self, slab: Vec<u8>) -> u32 {
+        let page = Page { bytes: Rc::new(slab), live: 0 };
+        if let Some(index) = self.free_pages.pop() {
+            self.pages[index as usize] = page;
+            return index;
+        }
+        self.pages.push(page);
+        to_u32(self.pages.len() - 1)
+    }
+
+    fn release_page(&mut self, index: u32) {
+        let page = &mut self.pages[index as usize];
+        page.live -= 1;
+        if page.live > 0 {
+            return;
+        }
+        if self.open == Some(index) {
+            // Start over in the same warm memory, unless a send still reads from it.
+            if let Some(bytes) = Rc::get_mut(&mut page.bytes) {
+                bytes.clear();
+                return;
+            }
+            self.open = None;
+        }
+        self.free_page(index);
+    }
+
+    fn free_page(&mut self, index: u32) {
+        let bytes = std::mem::take(&mut self.pages[index as usize].bytes);
+        self.free_pages.push(index);
+        match Rc::try_unwrap(bytes) {
+            Ok(slab) => self.pool.give(slab),
+            // A send still reads from it and frees the memory when it completes; what sends may
+            // hold is bounded by their own limits.
+            Err(shared) => self.pool.uncharge(shared.capacity()),
+        }
+    }
+}
+
+impl Message {
+    /// Bytes of its body.
+    pub fn body_bytes(&self) -> usize {
+        self.length as usize
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.offset as usize..self.offset as usize + self.length as usize
+    }
+}
+
+/// Offsets and counts fit: a slab is at most `--max-body-size` (a signed 32-bit length on the
+/// wire), and slots cost more than 32 bytes of a budget below 2^32 × 32 bytes.
+fn to_u32(value: usize) -> u32 {
+    u32::try_from(value).expect("slabs and slot counts stay below 2^32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn everything_is_given_back_with_the_last_reference() {
+        let mut store = MessageStore::new(1 << 20);
+        let place = store.copy_body(b"hello").unwrap();
+        let slot = store.insert(1, 2, place);
+        store.retain(slot, 1);
+        store.release(slot);
+        assert_eq!(store.body(slot), b"hello");
+        store.release(slot);
+        assert_eq!(store.live_count(), 0);
+        let warm = store.pool.bytes_used();
+        assert!(warm <= SLAB_BYTES, "only the open page stays: {warm}");
+    }
+
+    #[test]
+    fn over_budget_takes_nothing() {
+        let mut store = MessageStore::new(SLAB_BYTES * 2);
+        let before = store.pool.bytes_used();
+        assert!(store.copy_body(&vec![0; SLAB_BYTES * 4]).is_err());
+        assert_eq!(store.pool.bytes_used(), before);
+    }
+
+    #[test]
+    fn a_body_being_sent_outlives_its_message() {
+        let mut store = MessageStore::new(1 << 22);
+        let place = store.copy_body(&vec![7; SLAB_BYTES]).unwrap();
+        let slot = store.insert(1, 2, place);
+        let (bytes, range) = store.shared_body(slot);
+        store.release(slot);
+        assert_eq!(bytes[range], vec![7; SLAB_BYTES][..]);
+        assert_eq!(store.pool.bytes_used(), 0);
+    }
+
+    proptest! {
+        /// Against a plain list of bodies, with any mix of sizes and any order of release.
+        #[test]
+        fn bodies_survive_until_released(
+            operations in proptest::collection::vec((any::<bool>(), 1usize..40_000, any::<u16>()), 1..150)
+        ) {
+            let mut store = MessageStore::new(64 << 20);
+            let mut model: Vec<(MessageSlot, u8, usize)> = Vec::new();
+            for (add, length, pick) in operations {
+                if add || model.is_empty() {
+                    let fill = (pick % 251) as u8;
+                    let place = store.copy_body(&vec![fill; length]).unwrap();
+                    model.push((store.insert(u64::from(pick), 0, place), fill, length));
+                } else {
+                    let (slot, fill, length) = model.swap_remove(pick as usize % model.len());
+                    prop_assert_eq!(store.body(slot), &vec![fill; length][..]);
+                    store.release(slot);
+                }
+            }
+            prop_assert_eq!(store.live_count(), model.len());
+            for (slot, ..) in model {
+                store.release(slot);
+            }
+            prop_assert!(store.pool.bytes_used() <= SLAB_BYTES);
+        }
+    }
+}
