@@ -9,3 +9,5 @@ pub mod limits;
 pub mod protocol;
 
 pub mod broker;
+
+pub mod reactor;
