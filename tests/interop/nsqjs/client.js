@@ -12,6 +12,7 @@ const SLACK_MS = 50
 
 const ADDRESS = process.env.NSQD_ADDRESS
 const QUICK_ADDRESS = process.env.NSQD_QUICK_ADDRESS
+const QUICK_TIMEOUT_MS = 1500
 
 function fail(text) {
   console.error(`nsqjs: ${text}`)
@@ -127,11 +128,26 @@ async function bulk(publisher) {
   return reader
 }
 
+async function letTimeOut(publisher, reader, timeoutMs) {
+  const topic = reader.topic
+  const started = nowMs()
+  await publisher.publish(topic, 'unanswered')
+  const first = await reader.next()
+  check(first.attempts === 1, `${topic}: attempts ${first.attempts}, not 1`)
+  const second = await reader.next()
+  const waited = nowMs() - started
+  check(second.attempts === 2, `${topic}: attempts ${second.attempts}, not 2`)
+  check(waited >= timeoutMs - SLACK_MS, `${topic}: came again after ${waited} ms`)
+  second.finish()
+}
+
 async function touch(publisher) {
   const reader = new StrictReader(QUICK_ADDRESS, 'touch')
+  // Shows that messages of this channel do time out, so that touching is what keeps the next.
+  await letTimeOut(publisher, reader, QUICK_TIMEOUT_MS)
   await publisher.publish('touch', 'held')
   const message = await reader.next()
-  for (let i = 0; i < 12; i++) {
+  for (let i = 0; i < 8; i++) {
     await sleep(300)
     message.touch()
   }
@@ -173,15 +189,7 @@ async function requeue(publisher) {
 
 async function timeout(publisher) {
   const reader = new StrictReader(ADDRESS, 'timeout', {messageTimeout: 1000})
-  const started = nowMs()
-  await publisher.publish('timeout', 'unanswered')
-  const first = await reader.next()
-  check(first.attempts === 1, `timeout: attempts ${first.attempts}, not 1`)
-  const second = await reader.next()
-  const waited = nowMs() - started
-  check(second.attempts === 2, `timeout: attempts ${second.attempts}, not 2`)
-  check(waited >= 1000 - SLACK_MS, `timeout: came again after ${waited} ms`)
-  second.finish()
+  await letTimeOut(publisher, reader, 1000)
   return reader
 }
 

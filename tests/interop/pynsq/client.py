@@ -16,6 +16,7 @@ SLACK_S = 0.05
 
 ADDRESS = os.environ["NSQD_ADDRESS"]
 QUICK_ADDRESS = os.environ["NSQD_QUICK_ADDRESS"]
+QUICK_TIMEOUT_S = 1.5
 
 
 def body_of(index):
@@ -130,11 +131,26 @@ async def bulk(publisher):
     return reader
 
 
+async def let_time_out(publisher, reader, timeout_s):
+    topic = reader.topic
+    started = time.monotonic()
+    await publisher.pub(topic, b"unanswered")
+    message = await reader.next()
+    check(message.attempts == 1, f"{topic}: attempts {message.attempts}, not 1")
+    message = await reader.next()
+    waited = time.monotonic() - started
+    check(message.attempts == 2, f"{topic}: attempts {message.attempts}, not 2")
+    check(waited >= timeout_s - SLACK_S, f"{topic}: came again after {waited:.3f} s")
+    message.finish()
+
+
 async def touch(publisher):
     reader = StrictReader(QUICK_ADDRESS, "touch")
+    # Shows that messages of this channel do time out, so that touching is what keeps the next.
+    await let_time_out(publisher, reader, QUICK_TIMEOUT_S)
     await publisher.pub("touch", b"held")
     message = await reader.next()
-    for _ in range(12):
+    for _ in range(8):
         await asyncio.sleep(0.3)
         message.touch()
     check(message.attempts == 1, f"touch: attempts {message.attempts}, not 1")
@@ -173,15 +189,7 @@ async def requeue(publisher):
 
 async def timeout(publisher):
     reader = StrictReader(ADDRESS, "timeout", msg_timeout=1.0)
-    started = time.monotonic()
-    await publisher.pub("timeout", b"unanswered")
-    message = await reader.next()
-    check(message.attempts == 1, f"timeout: attempts {message.attempts}, not 1")
-    message = await reader.next()
-    waited = time.monotonic() - started
-    check(message.attempts == 2, f"timeout: attempts {message.attempts}, not 2")
-    check(waited >= 1.0 - SLACK_S, f"timeout: came again after {waited:.3f} s")
-    message.finish()
+    await let_time_out(publisher, reader, 1.0)
     return reader
 
 
