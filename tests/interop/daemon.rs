@@ -38,9 +38,14 @@ impl Daemon {
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", program().display()));
         let mut daemon = Self { child, directory, tcp_address: String::new() };
-        let address = process::poll(START_DEADLINE, || listening(&daemon.log()));
-        daemon.tcp_address = address
-            .unwrap_or_else(|| panic!("no line \"{LISTENING}\" from nsqd:\n{}", daemon.log()));
+        let address = process::poll(START_DEADLINE, || {
+            let ended = daemon.child.try_wait().expect("a child of ours can be waited for");
+            let address = listening(&daemon.log());
+            (address.is_some() || ended.is_some()).then_some(address)
+        });
+        daemon.tcp_address = address.flatten().unwrap_or_else(|| {
+            panic!("{} did not log \"{LISTENING}\":\n{}", program().display(), daemon.log())
+        });
         daemon
     }
 
