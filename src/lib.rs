@@ -1,13 +1,25 @@
 //! Ringmain: an NSQ-compatible message platform for high-throughput Linux.
 //!
-//! The modules are listed in the order a published message meets them. Arrows between them point
-//! one way only (`tests/tidy.rs` checks it): `server` and `control` use `broker` and `reactor`,
-//! which use `protocol`, which uses nothing.
+//! The modules are listed in the order a published message meets them: a completion of the
+//! `reactor` goes to a shard's `server` loop, whose `protocol` decoder makes commands of its
+//! bytes; the `broker` carries them out, and what it has to say goes back the same way. `control`
+//! asks shards by mail on behalf of HTTP; `daemon` starts and stops it all. Arrows point one way
+//! only, from `daemon` down to `protocol` (`tests/tidy.rs` checks it).
 
-pub mod limits;
+pub mod daemon;
+
+pub mod reactor;
+
+pub mod server;
 
 pub mod protocol;
 
 pub mod broker;
 
-pub mod reactor;
+pub mod control;
+
+pub mod options;
+
+pub mod log;
+
+pub mod limits;

@@ -4,6 +4,8 @@
 //! here; the values in force travel in the options. The relations between limits are asserted at
 //! compile time at the end of this file.
 
+use std::time::Duration;
+
 /// Longest topic or channel name in bytes, `#ephemeral` included (NSQ protocol).
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -51,6 +53,33 @@ pub const CARRY_IDLE_BYTES_MAX: usize = 256;
 /// size per turn costs least (16 KiB costs 30 % more per message). One message may exceed it.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// Output buffers a shard keeps for the next delivery.
+pub const OUTPUTS_SPARE_MAX: usize = 64;
+
+/// A smaller output buffer is not worth keeping: it held answers, not messages.
+pub const OUTPUT_SPARE_BYTES_MIN: usize = 4 * 1024;
+
+/// A larger output buffer is given back: one large message had made it grow.
+pub const OUTPUT_SPARE_BYTES_MAX: usize = 4 * OUTPUT_BYTES_MAX;
+
+/// Bytes received from a client whose commands have to wait, before its socket is left unread.
+pub const STASH_BYTES_MAX: usize = 64 * 1024;
+
+/// Mail a shard can have for another before it has to keep some back.
+pub const MAILBOX_CAPACITY: usize = 1024;
+
+/// Mail taken from each other shard in one turn, so that one cannot keep a shard from its sockets.
+pub const MAIL_PER_TURN: usize = 256;
+
+/// Control requests a shard holds before the control thread has to wait.
+pub const CONTROL_MAIL_MAX: usize = 1024;
+
+/// Control requests carried out in one turn.
+pub const CONTROL_MAIL_PER_TURN: usize = 32;
+
+/// How often mail that found no room is tried again.
+pub const OUTBOX_RETRY: Duration = Duration::from_millis(1);
+
 /// Bodies of this many bytes and more are sent from where they were received; copying a smaller
 /// one next to its header is cheaper than another I/O vector.
 pub const SHARED_BODY_BYTES_MIN: usize = 16 * 1024;
@@ -84,6 +113,67 @@ pub const STATS_PAGE_ROWS: usize = 512;
 /// Slots looked at for one page of a snapshot.
 pub const STATS_PAGE_SCAN: usize = 2048;
 
+/// Time between heartbeats until a client negotiates another (NSQ: half of its client timeout).
+pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+
+/// `output_buffer_size` until a client negotiates another (NSQ).
+pub const OUTPUT_BUFFER_BYTES_DEFAULT: u64 = 16 * 1024;
+
+/// Log lines waiting for standard error; further ones are dropped and counted. At some 200 bytes
+/// each, 2 MB when nobody reads.
+pub const LOG_LINES_QUEUED_MAX: usize = 10_000;
+
+/// How often lines that the log has dropped are reported.
+pub const LOG_DROPS_REPORTED_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the control thread keeps trying to put a request into a shard's full inbox.
+pub const ADMIN_MAIL_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long the control thread waits for a shard's answer. A shard answers within a turn of its
+/// loop, so this passes only when one is stuck.
+pub const ADMIN_REPLY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Topics whose home the control thread remembers, some 100 bytes each.
+pub const TOPIC_HOMES_CACHED_MAX: usize = 10_000;
+
+/// HTTP connections at a time; further ones wait in the kernel's backlog.
+pub const HTTP_CONNECTIONS_MAX: usize = 1024;
+
+/// Headers of one HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 100;
+
+/// Read buffer of an HTTP connection in bytes: the longest request line and headers.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long an HTTP client may take to send the head of a request.
+pub const HTTP_HEADER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long an HTTP connection may neither send nor take a byte when it is to do either.
+pub const HTTP_IDLE_TIME_MAX: Duration = Duration::from_secs(75);
+
+/// How long an HTTP client may take to send a body.
+pub const HTTP_BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Memory for all bodies of HTTP requests being received, in bytes. Requests beyond it wait.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The unit in which that memory is handed out, in bytes.
+pub const BODY_PERMIT_BYTES: usize = 4 * 1024;
+
+/// How much of a body nobody wants is read, in bytes, so that the client sees the answer.
+pub const HTTP_DISCARD_BYTES_MAX: usize = 256 * 1024;
+
+/// How long reading a body that nobody wants may take.
+pub const HTTP_DISCARD_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Requests for `/stats` worked on at a time; each holds a snapshot of every topic and client.
+pub const HTTP_STATS_AT_ONCE_MAX: usize = 2;
+
+/// How long HTTP requests in progress may take to finish when the daemon stops.
+pub const HTTP_STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+const _: () = assert!(HTTP_BODY_BYTES_MAX >= 2 * BODY_BYTES_MAX_DEFAULT);
+const _: () = assert!(HTTP_IDLE_TIME_MAX.as_secs() > ADMIN_REPLY_WAIT_MAX.as_secs());
 const _: () = assert!(SHARED_BODY_BYTES_MIN < SLAB_BYTES / 2);
 const _: () = assert!(CARRY_IDLE_BYTES_MAX < CARRY_BODY_BYTES_MAX);
 const _: () = assert!(CARRY_BODY_BYTES_MAX <= SLAB_EXACT_BYTES_MAX);

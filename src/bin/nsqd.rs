@@ -1,3 +1,16 @@
 //! `nsqd`: the message daemon.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match ringmain::options::parse(std::env::args_os().skip(1)) {
+        Ok(options) => ringmain::daemon::run(options),
+        Err(exit) => {
+            // Whoever has closed these streams does not want to be told.
+            let _ = std::io::stdout().write_all(exit.stdout.as_bytes());
+            let _ = std::io::stderr().write_all(exit.stderr.as_bytes());
+            ExitCode::from(exit.code)
+        }
+    }
+}

@@ -93,6 +93,11 @@ impl Shard {
         let deadline = now.time + session.negotiated.message_timeout;
         let sample_rate = u64::from(session.negotiated.sample_rate);
         let mut room = usize::try_from(session.window()).unwrap_or(usize::MAX).min(share);
+        if session.output.bytes.capacity() == 0
+            && let Some(spare) = self.spare_outputs.pop()
+        {
+            session.output.bytes = spare;
+        }
         while room > 0 && session.output.len() < OUTPUT_BYTES_MAX {
             let Some(entry) = channel.ready.pop_front() else { break };
             room -= 1;

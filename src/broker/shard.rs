@@ -18,6 +18,7 @@ use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCo
 use super::store::{BodyPlace, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
+use crate::limits::{OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX};
 use crate::protocol::command::Command;
 use crate::protocol::command::CommandLimits;
 use crate::protocol::decoder::Context;
@@ -84,6 +85,8 @@ pub struct Shard {
     pub(super) ended_here: Vec<TopicId>,
     /// Scratch of `publish`: the bodies of one batch.
     pub(super) places: Vec<BodyPlace>,
+    /// Memory for output, empty.
+    pub(super) spare_outputs: Vec<Vec<u8>>,
     pub(super) random: u64,
     next_generation: u32,
     pub(super) next_sequence: u64,
@@ -110,6 +113,7 @@ impl Shard {
             held_back: Vec::new(),
             ended_here: Vec::new(),
             places: Vec::new(),
+            spare_outputs: Vec::new(),
             random: config.seed | 1,
             next_generation: 0,
             next_sequence: 0,
@@ -239,6 +243,55 @@ impl Shard {
             limits: &self.config.command_limits,
         };
         (context, &mut self.store.pool)
+    }
+
+    /// The memory of bodies.
+    pub fn pool(&mut self) -> &mut SlabPool {
+        &mut self.store.pool
+    }
+
+    /// Whether the session's next command may be decoded.
+    pub fn may_read(&mut self, key: SessionKey) -> bool {
+        self.session_mut(key).is_some_and(|session| session.may_read())
+    }
+
+    /// Whether no further command of the session will ever be carried out.
+    pub fn is_closed(&mut self, key: SessionKey) -> bool {
+        self.session_mut(key).is_none_or(|session| session.input == Input::Closed)
+    }
+
+    /// The client has closed its side, in the middle of a command if there is an error to tell.
+    /// A command that still waits is carried out first: call this again when it has been.
+    pub fn end_input(&mut self, key: SessionKey, error: Option<ProtocolError>) {
+        let Some(session) = self.session_mut(key) else { return };
+        if session.input != Input::Open {
+            return;
+        }
+        match error {
+            Some(error) => self.fail(key.index, error),
+            None => {
+                session.input = Input::Closed;
+                self.unsubscribe(key.index);
+                self.mark_dirty(key.index);
+            }
+        }
+    }
+
+    /// Marks a session that has output, or whose end or departure must be looked at.
+    pub fn mark_if_due(&mut self, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else { return };
+        let leaves = matches!(session.input, Input::Closed | Input::Moving(_));
+        if leaves || !session.output.is_empty() {
+            self.mark_dirty(key.index);
+        }
+    }
+
+    /// Memory of output that has been sent, for the next subscriber that needs some.
+    pub fn recycle_output(&mut self, bytes: Vec<u8>) {
+        let size = OUTPUT_SPARE_BYTES_MIN..=OUTPUT_SPARE_BYTES_MAX;
+        if size.contains(&bytes.capacity()) && self.spare_outputs.len() < OUTPUTS_SPARE_MAX {
+            self.spare_outputs.push(bytes);
+        }
     }
 
     /// Puts a session on the list of those with output.

@@ -6,6 +6,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use crate::limits::SEND_PIECES_MAX;
+use crate::protocol::output::Output;
 
 /// Bytes to send. Small things are appended to `bytes`; large ones that live elsewhere are
 /// inserted at the current end of `bytes` without a copy by [`push_shared`](Self::push_shared).
@@ -100,6 +101,23 @@ impl SendBuffer {
                 Remaining::Plain(rest.as_ptr(), length)
             }
         }
+    }
+}
+
+impl From<Output> for SendBuffer {
+    fn from(output: Output) -> Self {
+        if output.shared_count() == 0 {
+            return Self { bytes: output.bytes, scatter: None };
+        }
+        let mut buffer = Self::new();
+        let mut from = 0;
+        for (at, slab, range) in output.shared_parts() {
+            buffer.bytes.extend_from_slice(&output.bytes[from..at]);
+            buffer.push_shared(slab, range);
+            from = at;
+        }
+        buffer.bytes.extend_from_slice(&output.bytes[from..]);
+        buffer
     }
 }
 

@@ -1,0 +1,89 @@
+//! The sockets clients connect to.
+
+use crate::control::listener::resolve;
+use crate::options::ListenAddress;
+use crate::reactor::listen::{bind_tcp, bind_unix, local_address};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// What `--tcp-address` names, bound.
+pub(super) struct TcpSide {
+    /// Per shard; for a unix socket only the first has one.
+    pub(super) listeners: Vec<Option<OwnedFd>>,
+    /// Whether that first shard hands sockets to all shards in turn.
+    pub(super) spreads: bool,
+}
+
+impl TcpSide {
+    /// Binds the address, a listener per shard where it is TCP.
+    ///
+    /// # Errors
+    /// The text of NSQ's failure.
+    pub(super) fn bind(address: &str, shards: usize) -> Result<Self, String> {
+        let failed = |reason: String| format!("listen ({address}) failed - {reason}");
+        match ListenAddress::parse(address).map_err(failed)? {
+            ListenAddress::Tcp { host, port } => {
+                let addresses = resolve(&host, port).map_err(|error| failed(error.to_string()))?;
+                let mut bound = Err(io::ErrorKind::AddrNotAvailable.into());
+                for candidate in addresses {
+                    bound = bind_tcp(candidate, shards);
+                    if bound.is_ok() {
+                        break;
+                    }
+                }
+                let sockets = bound.map_err(|error| {
+                    failed(format!("listen tcp {address}: bind: {}", go_text(&error)))
+                })?;
+                let side =
+                    Self { listeners: sockets.into_iter().map(Some).collect(), spreads: false };
+                if let Some(local) = side.local() {
+                    tracing::info!("TCP: listening on {local}");
+                }
+                Ok(side)
+            }
+            ListenAddress::Unix(path) => {
+                let socket = bind_unix(&path).map_err(|error| {
+                    failed(format!("listen unix {address}: bind: {}", go_text(&error)))
+                })?;
+                tracing::info!("TCP: listening on {}", path.display());
+                let mut listeners = vec![Some(socket)];
+                listeners.resize_with(shards, || None);
+                Ok(Self { listeners, spreads: true })
+            }
+        }
+    }
+
+    /// The port clients really connect to, −1 for a unix socket.
+    pub(super) fn port(&self) -> i32 {
+        if self.spreads { -1 } else { self.local().map_or(0, |address| address.port().into()) }
+    }
+
+    /// Removes the file of a unix socket, as the daemon ends.
+    pub(super) fn remove(address: &str) {
+        if let Ok(ListenAddress::Unix(path)) = ListenAddress::parse(address) {
+            // It may have been removed by hand already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn local(&self) -> Option<std::net::SocketAddr> {
+        local_address(self.listeners.first()?.as_ref()?).ok()
+    }
+}
+
+/// An error of the system as Go words it: without the number.
+fn go_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    words.to_lowercase()
+}
+
+/// Raises the soft limit on open files to the hard one: a connection is a descriptor.
+pub(super) fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit on open files - {error}");
+    }
+}

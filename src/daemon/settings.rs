@@ -1,0 +1,64 @@
+//! From options to what a shard is told.
+
+use crate::broker::Features;
+use crate::broker::admin::ShardIndex;
+use crate::broker::session::Negotiated;
+use crate::broker::shard::ShardConfig;
+use crate::broker::time::Span;
+use crate::limits::{HEARTBEAT_INTERVAL_DEFAULT, OUTPUT_BUFFER_BYTES_DEFAULT};
+use crate::options::{Options, VERSION};
+use crate::protocol::command::CommandLimits;
+use crate::protocol::identify::IdentifyLimits;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// The configuration of one shard of `options.shards`.
+pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
+    let shards = u16::try_from(options.shards).expect("at most SHARDS_MAX shards");
+    let budget = options.memory_budget / u64::from(shards);
+    ShardConfig {
+        index: ShardIndex(u16::try_from(index).expect("at most SHARDS_MAX shards")),
+        shards,
+        node: u16::try_from(options.id).expect("--node-id was checked"),
+        seed: RandomState::new().hash_one(index),
+        mem_queue_size: options.mem_queue_size,
+        budget_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
+        max_channel_consumers: options.max_channel_consumers,
+        max_message_timeout: span(options.max_msg_timeout),
+        defaults: Negotiated {
+            heartbeat_interval: Some(span(HEARTBEAT_INTERVAL_DEFAULT)),
+            message_timeout: span(options.msg_timeout),
+            sample_rate: 0,
+            output_buffer_bytes: OUTPUT_BUFFER_BYTES_DEFAULT,
+            output_buffer_timeout_ms: ms(options.output_buffer_timeout),
+        },
+        command_limits: CommandLimits {
+            max_msg_size: options.max_msg_size,
+            max_body_size: options.max_body_size,
+            max_rdy_count: options.max_rdy_count,
+            max_req_timeout_ms: ms(options.max_req_timeout),
+        },
+        identify_limits: IdentifyLimits {
+            max_heartbeat_interval_ms: ms(options.max_heartbeat_interval),
+            min_output_buffer_timeout_ms: ms(options.min_output_buffer_timeout),
+            max_output_buffer_timeout_ms: ms(options.max_output_buffer_timeout),
+            max_output_buffer_size: options.max_output_buffer_size as u64,
+            max_msg_timeout_ms: ms(options.max_msg_timeout),
+        },
+        features: Features {
+            version: VERSION,
+            max_msg_timeout_ms: ms(options.max_msg_timeout),
+            max_deflate_level: u64::try_from(options.max_deflate_level).unwrap_or_default(),
+            topology_region: options.topology_region.clone(),
+            topology_zone: options.topology_zone.clone(),
+        },
+    }
+}
+
+fn span(duration: Duration) -> Span {
+    Span(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,60 @@
+//! One socket of a shard: its decoder, what was received and may not be decoded yet, and what is
+//! outstanding in the reactor.
+
+use crate::broker::admin::ShardIndex;
+use crate::broker::session::SessionKey;
+use crate::protocol::decoder::Decoder;
+use crate::reactor::Token;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub(super) token: Token,
+    /// The client's state, in the broker.
+    pub(super) session: SessionKey,
+    pub(super) decoder: Decoder,
+    /// Received while the session took no commands; decoded before anything newer.
+    pub(super) stash: Vec<u8>,
+    pub(super) receive: Receive,
+    /// A send is outstanding.
+    pub(super) sending: bool,
+    /// It is in the loop's list of connections to decode on.
+    pub(super) resuming: bool,
+    /// Where it goes as soon as nothing is outstanding.
+    pub(super) moving: Option<ShardIndex>,
+}
+
+/// What the reactor is doing for the receiving side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receive {
+    /// Bytes are delivered.
+    Started,
+    /// Bytes may still come, then it is stopped.
+    Stopping,
+    /// What the peer sends stays in the socket: back-pressure.
+    Stopped,
+    /// The peer has closed its sending side; there is nothing more to come.
+    AtEnd,
+}
+
+impl Connection {
+    /// A connection that is about to be received from.
+    pub(super) fn new(token: Token, session: SessionKey, decoder: Decoder) -> Self {
+        Self {
+            token,
+            session,
+            decoder,
+            stash: Vec::new(),
+            receive: Receive::Stopped,
+            sending: false,
+            resuming: false,
+            moving: None,
+        }
+    }
+
+    /// Whether nothing can come of the receiving side any more, until it is started again.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.receive, Receive::Stopped | Receive::AtEnd)
+    }
+}

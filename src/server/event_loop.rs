@@ -1,0 +1,323 @@
+//! The loop of a shard's thread, and the order of work in a turn.
+
+use super::clock::Clock;
+use super::connection::Connection;
+use super::mail::{MovedConnection, ShardMail};
+use crate::broker::action::Action;
+use crate::broker::admin::{AdminReply, ShardIndex};
+use crate::broker::session::SessionKey;
+use crate::broker::shard::Shard;
+use crate::broker::time::Now;
+use crate::control::ControlMail;
+use crate::limits::{CONTROL_MAIL_PER_TURN, MAIL_PER_TURN, OUTBOX_RETRY};
+use crate::reactor::mailbox::Mailboxes;
+use crate::reactor::{Completion, Token, Uring};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What a shard's thread is made of.
+pub struct ShardParts {
+    /// The decisions.
+    pub shard: Shard,
+    /// The kernel.
+    pub reactor: Uring,
+    /// Other shards.
+    pub mailboxes: Mailboxes<ShardMail>,
+    /// The control thread.
+    pub control: Receiver<ControlMail>,
+    /// Set, and followed by a wake-up, when the daemon is to end.
+    pub stop: Arc<AtomicBool>,
+    /// Time.
+    pub clock: Clock,
+    /// The index of the listener whose sockets are spread over all shards; those of the others
+    /// stay here.
+    pub spread_listener: Option<usize>,
+}
+
+/// See the module's text.
+pub struct EventLoop {
+    pub(super) shard: Shard,
+    pub(super) reactor: Uring,
+    mailboxes: Mailboxes<ShardMail>,
+    control: Receiver<ControlMail>,
+    stop: Arc<AtomicBool>,
+    clock: Clock,
+    spread_listener: Option<usize>,
+    /// The shard that gets the next spread socket.
+    spread_next: usize,
+    /// Read at the start of the turn.
+    pub(super) now: Now,
+    /// By [`Token::index`].
+    pub(super) connections: Vec<Option<Connection>>,
+    /// Session slot to connection.
+    pub(super) tokens: Vec<Option<Token>>,
+    /// Connections whose stash may be decoded.
+    pub(super) resuming: Vec<Token>,
+    /// Connections whose stash is being decoded in this turn; kept for its memory.
+    pub(super) resumed: Vec<Token>,
+    /// Connections and sockets for other shards that found no room in the mailbox.
+    pub(super) departures: VecDeque<(ShardIndex, ShardMail)>,
+    /// Control requests that are answered later.
+    replies: HashMap<u64, oneshot::Sender<AdminReply>>,
+    next_ticket: u64,
+}
+
+impl EventLoop {
+    /// A loop that has not begun.
+    pub fn new(parts: ShardParts) -> Self {
+        let now = parts.clock.read();
+        Self {
+            shard: parts.shard,
+            reactor: parts.reactor,
+            mailboxes: parts.mailboxes,
+            control: parts.control,
+            stop: parts.stop,
+            clock: parts.clock,
+            spread_listener: parts.spread_listener,
+            spread_next: 0,
+            now,
+            connections: Vec::new(),
+            tokens: Vec::new(),
+            resuming: Vec::new(),
+            resumed: Vec::new(),
+            departures: VecDeque::new(),
+            replies: HashMap::new(),
+            next_ticket: 0,
+        }
+    }
+
+    /// Runs until the daemon stops.
+    ///
+    /// # Errors
+    /// What the reactor cannot go on after.
+    pub fn run(mut self) -> io::Result<()> {
+        self.mailboxes.connect(&self.reactor);
+        while !self.stop.load(Ordering::Acquire) {
+            let idle = self.turn();
+            self.wait(idle)?;
+        }
+        self.close_all()
+    }
+
+    /// One turn. Returns whether the next may wait: nothing is left to do right away.
+    fn turn(&mut self) -> bool {
+        self.now = self.clock.read();
+        while let Some(completion) = self.reactor.next() {
+            self.complete(completion);
+            self.act();
+        }
+        let mail_left = self.take_mail();
+        let control_left = self.take_control_mail();
+        self.resume();
+        self.shard.tick(self.now);
+        self.act();
+        self.shard.end_turn(self.now);
+        self.act();
+        self.flush();
+        self.post_mail();
+        !(mail_left || control_left) && self.resuming.is_empty()
+    }
+
+    /// The one system call of a turn.
+    fn wait(&mut self, idle: bool) -> io::Result<()> {
+        let sleeps = idle && self.mailboxes.prepare_to_sleep();
+        let timeout = if sleeps { self.patience() } else { Some(Duration::ZERO) };
+        let entered = self.reactor.enter(timeout);
+        if sleeps {
+            self.mailboxes.wake_up();
+        }
+        entered
+    }
+
+    /// How long the kernel may let this shard sleep.
+    fn patience(&self) -> Option<Duration> {
+        let deadline = self
+            .shard
+            .next_deadline()
+            .map(|due| Duration::from_nanos(due.0.saturating_sub(self.now.time.0)));
+        let waits =
+            !self.departures.is_empty() || self.shard.outboxes.iter().any(|b| !b.is_empty());
+        if waits { Some(deadline.unwrap_or(OUTBOX_RETRY).min(OUTBOX_RETRY)) } else { deadline }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { token, chunk } => self.received(token, chunk),
+            Completion::Sent { token, buffer, result } => self.sent(token, buffer, result),
+            Completion::ReceiveEnded { token, cause } => self.receive_ended(token, cause),
+            Completion::Accepted { listener, socket } => {
+                if self.spread_listener == Some(listener.index()) {
+                    self.spread(socket);
+                } else {
+                    self.accept(socket);
+                }
+            }
+            Completion::AcceptFailed { error, .. } => {
+                tracing::warn!("temporary Accept() failure - {error}");
+            }
+            Completion::Woken => {}
+        }
+    }
+
+    /// Sockets of a listener that only this shard has go to all shards in turn.
+    fn spread(&mut self, socket: std::os::fd::OwnedFd) {
+        let shards = self.shard.outboxes.len();
+        let shard = self.spread_next;
+        self.spread_next = (shard + 1) % shards;
+        if shard == usize::from(self.shard.config.index) {
+            self.accept(socket);
+        } else {
+            let index = u16::try_from(shard).expect("at most SHARDS_MAX shards");
+            self.departures.push_back((ShardIndex(index), ShardMail::Accepted(socket)));
+        }
+    }
+
+    /// Does what the broker asks for, until it asks for nothing more.
+    pub(super) fn act(&mut self) {
+        while !self.shard.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.shard.actions);
+            for action in actions.drain(..) {
+                self.act_on(action);
+            }
+            if self.shard.actions.is_empty() {
+                self.shard.actions = actions;
+            }
+        }
+    }
+
+    fn act_on(&mut self, action: Action) {
+        match action {
+            Action::Notice(notice) => super::notices::log(&notice),
+            Action::Resume(key) => self.schedule_resume(key),
+            Action::Move(key, home) => self.begin_move(key, home),
+            Action::Close(key) => self.cut_off(key),
+            Action::Reply { ticket, reply } => {
+                if let Some(asker) = self.replies.remove(&ticket) {
+                    // An asker that has given up is no concern of ours.
+                    let _ = asker.send(reply);
+                }
+            }
+        }
+    }
+
+    /// Takes mail from other shards. Returns whether there may be more.
+    fn take_mail(&mut self) -> bool {
+        let mut arrivals: Vec<(usize, ShardMail)> = Vec::new();
+        self.mailboxes.drain(MAIL_PER_TURN, |from, mail| arrivals.push((from, mail)));
+        for (from, mail) in arrivals {
+            let from = ShardIndex(u16::try_from(from).expect("at most SHARDS_MAX shards"));
+            match mail {
+                ShardMail::Broker(mail) => {
+                    self.shard.receive(self.now, from, mail);
+                }
+                ShardMail::Connection(moved) => self.arrive(*moved),
+                ShardMail::Accepted(socket) => self.accept(socket),
+            }
+            self.act();
+        }
+        self.mailboxes.has_mail()
+    }
+
+    /// Carries out control requests. Returns whether there may be more.
+    fn take_control_mail(&mut self) -> bool {
+        for _ in 0..CONTROL_MAIL_PER_TURN {
+            let ControlMail { request, reply } = match self.control.try_recv() {
+                Ok(mail) => mail,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return false,
+            };
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            match self.shard.administer(self.now, request, ticket) {
+                Some(answer) => {
+                    let _ = reply.send(answer);
+                }
+                None => {
+                    self.replies.insert(ticket, reply);
+                }
+            }
+            self.act();
+        }
+        true
+    }
+
+    /// Moves mail from the outboxes to the mailboxes as far as there is room; the rest stays in
+    /// order and is tried again next turn.
+    fn post_mail(&mut self) {
+        for (shard, outbox) in self.shard.outboxes.iter_mut().enumerate() {
+            if !outbox.is_empty() {
+                let room = self.mailboxes.room(shard).min(outbox.len());
+                for mail in outbox.drain(..room) {
+                    let posted = self.mailboxes.send(shard, ShardMail::Broker(mail));
+                    debug_assert!(posted.is_ok(), "there was room");
+                }
+            }
+        }
+        for _ in 0..self.departures.len() {
+            let Some((shard, mail)) = self.departures.pop_front() else { break };
+            if let Err(mail) = self.mailboxes.send(usize::from(shard), mail) {
+                self.departures.push_back((shard, mail));
+            }
+        }
+        self.mailboxes.ring_doorbells(&mut self.reactor);
+    }
+
+    /// The connection of a session, if both are alive.
+    pub(super) fn connection_of(&mut self, key: SessionKey) -> Option<&mut Connection> {
+        let token = self.tokens.get(key.index as usize).copied().flatten()?;
+        let connection = self.connections.get_mut(token.index())?.as_mut()?;
+        (connection.session == key).then_some(connection)
+    }
+
+    /// Forgets a connection whose socket has been given up.
+    pub(super) fn forget(&mut self, token: Token) -> Option<Connection> {
+        let mut connection = self.connections.get_mut(token.index())?.take()?;
+        self.tokens[connection.session.index as usize] = None;
+        connection.decoder.release(self.shard.pool());
+        Some(connection)
+    }
+
+    /// Adds a connection and starts receiving.
+    pub(super) fn add(&mut self, connection: Connection) {
+        let place = connection.token.index();
+        if place >= self.connections.len() {
+            self.connections.resize_with(place + 1, || None);
+        }
+        let slot = connection.session.index as usize;
+        if slot >= self.tokens.len() {
+            self.tokens.resize(slot + 1, None);
+        }
+        self.tokens[slot] = Some(connection.token);
+        self.connections[place] = Some(connection);
+    }
+
+    /// A moved connection, on its way out.
+    pub(super) fn depart(&mut self, home: ShardIndex, moved: MovedConnection) {
+        self.departures.push_back((home, ShardMail::Connection(Box::new(moved))));
+    }
+
+    /// The daemon ends: everybody is disconnected, and what was given to sockets is sent.
+    fn close_all(mut self) -> io::Result<()> {
+        self.reactor.remove_listeners();
+        self.flush();
+        for place in 0..self.connections.len() {
+            if let Some(connection) = self.connections[place].take() {
+                self.reactor.close(connection.token);
+            }
+        }
+        // The reactor itself cuts off a socket that lingers.
+        while self.reactor.sockets() > 0 {
+            self.reactor.enter(Some(OUTBOX_RETRY))?;
+            while let Some(completion) = self.reactor.next() {
+                if let Completion::Received { chunk, .. } = completion {
+                    self.reactor.recycle(chunk);
+                }
+            }
+        }
+        Ok(())
+    }
+}

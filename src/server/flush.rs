@@ -1,0 +1,95 @@
+//! The sending side of connections: one send per connection and turn, and the end of connections
+//! that have nothing more to say.
+
+use super::connection::Connection;
+use super::event_loop::EventLoop;
+use crate::broker::session::{Input, SessionKey};
+use crate::reactor::{Errno, SendBuffer, Token};
+
+impl EventLoop {
+    /// Sends what every marked session has.
+    pub(super) fn flush(&mut self) {
+        let mut marked = std::mem::take(&mut self.shard.dirty_sessions);
+        for index in marked.drain(..) {
+            let Some((key, session)) = self.shard.marked_session(index) else { continue };
+            if std::mem::take(&mut session.dirty) {
+                self.flush_one(key);
+            }
+        }
+        self.shard.dirty_sessions = marked;
+    }
+
+    /// A send has ended.
+    pub(super) fn sent(&mut self, token: Token, mut buffer: SendBuffer, result: Result<(), Errno>) {
+        buffer.clear();
+        self.shard.recycle_output(std::mem::take(&mut buffer.bytes));
+        let Some(connection) = self.connections.get_mut(token.index()).and_then(Option::as_mut)
+        else {
+            return;
+        };
+        connection.sending = false;
+        if result.is_err() {
+            return self.drop_connection(token);
+        }
+        let session = connection.session;
+        self.shard.output_sent(session);
+        self.note_output(session);
+    }
+
+    /// Marks a session whose output, end or departure has to be looked at when the turn ends.
+    pub(super) fn note_output(&mut self, key: SessionKey) {
+        self.shard.mark_if_due(key);
+    }
+
+    fn flush_one(&mut self, key: SessionKey) {
+        let Some(connection) = self.connection_of(key) else { return };
+        let (token, stashed) = (connection.token, !connection.stash.is_empty());
+        if connection.sending {
+            return;
+        }
+        let Some(session) = self.shard.session_mut(key) else { return };
+        if session.output.is_empty() {
+            let ended = session.input == Input::Closed && session.is_answered();
+            return if ended { self.close(token) } else { self.try_depart(token) };
+        }
+        let output = std::mem::take(&mut session.output);
+        if self.reactor.send(token, SendBuffer::from(output)).is_err() {
+            return self.drop_connection(token);
+        }
+        if let Some(connection) = self.connections[token.index()].as_mut() {
+            connection.sending = true;
+        }
+        self.shard.output_started(self.now, key);
+        if stashed {
+            self.schedule_resume(key);
+        }
+    }
+
+    /// The session was cut off by the broker.
+    pub(super) fn cut_off(&mut self, key: SessionKey) {
+        if let Some(connection) = self.connection_of(key) {
+            let token = connection.token;
+            self.drop_connection(token);
+        }
+    }
+
+    /// The connection has failed, or is not worth waiting for.
+    pub(super) fn drop_connection(&mut self, token: Token) {
+        self.reactor.abort(token);
+        self.end(token);
+    }
+
+    /// The connection has ended in order.
+    fn close(&mut self, token: Token) {
+        self.reactor.close(token);
+        self.end(token);
+    }
+
+    fn end(&mut self, token: Token) {
+        let Some(Connection { session, .. }) = self.forget(token) else { return };
+        if let Some(ended) = self.shard.session_mut(session) {
+            tracing::info!("PROTOCOL(V2): [{}] exiting ioloop", ended.remote_address);
+        }
+        self.shard.disconnect(session);
+    }
+}

@@ -1,0 +1,18 @@
+//! One shard's thread: the loop that turns completions into events for the broker, and what the
+//! broker decides into sends, mail and closed sockets. It decides nothing about NSQ itself.
+//!
+//! A turn reads the clock once, acts on everything that has happened, delivers, sends once per
+//! connection that has output, posts mail, and enters the kernel once.
+
+pub mod clock;
+pub mod connection;
+pub mod event_loop;
+
+mod flush;
+mod mail;
+mod notices;
+mod receive;
+mod transfer;
+
+pub use event_loop::{EventLoop, ShardParts};
+pub use mail::ShardMail;

@@ -1,0 +1,21 @@
+//! What the broker wants an operator to know, in NSQ's words.
+
+use crate::broker::action::Notice;
+
+/// Writes a notice to the log.
+pub(super) fn log(notice: &Notice) {
+    match notice {
+        Notice::TopicCreated(topic) => tracing::info!("TOPIC({topic}): created"),
+        Notice::TopicDeleting(topic) => tracing::info!("TOPIC({topic}): deleting"),
+        Notice::ChannelCreated(topic, channel) => {
+            tracing::info!("TOPIC({topic}): new channel({channel})");
+        }
+        Notice::ChannelDeleting(channel) => tracing::info!("CHANNEL({channel}): deleting"),
+        Notice::ClientError { remote_address, error } => {
+            tracing::error!("[{remote_address}] - {error}");
+            if error.is_fatal() {
+                tracing::error!("client({remote_address}) - {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The receiving side of connections: bytes into the decoder, commands into the broker, and
+//! back-pressure on clients that send faster than their commands can be carried out.
+
+use super::connection::{Connection, Receive};
+use super::event_loop::EventLoop;
+use crate::broker::session::SessionKey;
+use crate::broker::shard::Shard;
+use crate::broker::time::Now;
+use crate::limits::STASH_BYTES_MAX;
+use crate::protocol::decoder::Decoder;
+use crate::reactor::{Chunk, ReceiveEnd, Token};
+use std::os::fd::OwnedFd;
+
+impl EventLoop {
+    /// A client has connected.
+    pub(super) fn accept(&mut self, socket: OwnedFd) {
+        let address = crate::reactor::listen::peer_name(&socket);
+        tracing::info!("TCP: new client({address})");
+        let token = self.reactor.add_socket(socket);
+        let session = self.shard.connect(self.now, address.into_boxed_str());
+        let mut connection = Connection::new(token, session, Decoder::new());
+        connection.receive = Receive::Started;
+        self.reactor.start_receive(token);
+        self.add(connection);
+    }
+
+    /// Bytes have arrived.
+    pub(super) fn received(&mut self, token: Token, chunk: Chunk) {
+        let Some(connection) = self.connections.get_mut(token.index()).and_then(Option::as_mut)
+        else {
+            return self.reactor.recycle(chunk);
+        };
+        let bytes = self.reactor.bytes(&chunk);
+        let rest = if connection.stash.is_empty() {
+            decode(&mut self.shard, self.now, connection, bytes)
+        } else {
+            bytes
+        };
+        if !rest.is_empty() {
+            connection.stash.extend_from_slice(rest);
+        }
+        let too_much = connection.stash.len() > STASH_BYTES_MAX;
+        self.reactor.recycle(chunk);
+        if too_much && connection.receive == Receive::Started {
+            connection.receive = Receive::Stopping;
+            self.reactor.stop_receive(token);
+        }
+        let session = connection.session;
+        self.note_output(session);
+    }
+
+    /// The receiving side has ended, for good or because it was stopped.
+    pub(super) fn receive_ended(&mut self, token: Token, cause: ReceiveEnd) {
+        let Some(connection) = self.connections.get_mut(token.index()).and_then(Option::as_mut)
+        else {
+            return;
+        };
+        match cause {
+            ReceiveEnd::Error(_) => return self.drop_connection(token),
+            ReceiveEnd::PeerClosed => connection.receive = Receive::AtEnd,
+            ReceiveEnd::Stopped => connection.receive = Receive::Stopped,
+        }
+        let (session, moving) = (connection.session, connection.moving.is_some());
+        if moving {
+            self.try_depart(token);
+        } else {
+            self.schedule_resume(session);
+        }
+    }
+
+    /// Puts a connection on the list of those that may have something to decode, or whose end may
+    /// have come.
+    pub(super) fn schedule_resume(&mut self, key: SessionKey) {
+        let Some(connection) = self.connection_of(key) else { return };
+        if !connection.resuming {
+            connection.resuming = true;
+            let token = connection.token;
+            self.resuming.push(token);
+        }
+    }
+
+    /// Decodes what was stashed, of every connection on the list.
+    pub(super) fn resume(&mut self) {
+        let mut tokens = std::mem::replace(&mut self.resuming, std::mem::take(&mut self.resumed));
+        for token in tokens.drain(..) {
+            self.resume_one(token);
+            self.act();
+        }
+        self.resumed = tokens;
+    }
+
+    fn resume_one(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token.index()).and_then(Option::as_mut)
+        else {
+            return;
+        };
+        if connection.token != token {
+            return;
+        }
+        connection.resuming = false;
+        if !connection.stash.is_empty() {
+            let stash = std::mem::take(&mut connection.stash);
+            let rest = decode(&mut self.shard, self.now, connection, &stash).len();
+            connection.stash = stash;
+            let taken = connection.stash.len() - rest;
+            connection.stash.drain(..taken);
+        }
+        if connection.stash.is_empty() {
+            connection.stash = Vec::new();
+            match connection.receive {
+                Receive::AtEnd => self.end_input(token),
+                Receive::Stopped if connection.moving.is_none() => {
+                    connection.receive = Receive::Started;
+                    self.reactor.start_receive(token);
+                }
+                _ => {}
+            }
+        }
+        let session = self.connections[token.index()].as_ref().map(|found| found.session);
+        if let Some(session) = session {
+            self.note_output(session);
+        }
+    }
+
+    /// The client has closed its side and everything it sent was carried out. What it is owed is
+    /// still sent.
+    fn end_input(&mut self, token: Token) {
+        let Some(connection) = self.connections[token.index()].as_ref() else { return };
+        let session = connection.session;
+        let ending = connection.decoder.end_of_stream();
+        self.shard.end_input(session, ending.err());
+    }
+}
+
+/// Decodes and carries out commands as long as the session takes them; returns what is left.
+fn decode<'i>(
+    shard: &mut Shard,
+    now: Now,
+    connection: &mut Connection,
+    mut input: &'i [u8],
+) -> &'i [u8] {
+    let key = connection.session;
+    while shard.may_read(key) {
+        let (context, pool) = shard.decoding(key);
+        match connection.decoder.next(&mut input, &context, pool) {
+            Ok(Some(command)) => shard.command(now, key, command),
+            Ok(None) => return &[],
+            Err(error) => {
+                shard.fail(key.index, error);
+                return &[];
+            }
+        }
+    }
+    // A session that was cut off decodes nothing more, ever.
+    if shard.is_closed(key) { &[] } else { input }
+}
