@@ -40,7 +40,10 @@ pub(crate) struct RunFigures {
     pub(crate) sent: u64,
     pub(crate) acknowledged: u64,
     pub(crate) consumed: u64,
+    /// Of the whole run, warm-up and end included; so are the next two.
     pub(crate) redelivered: u64,
+    pub(crate) acknowledged_in_all: u64,
+    pub(crate) consumed_in_all: u64,
     /// What the rate and the cost per message count: acknowledged messages where nothing is
     /// consumed, else consumed ones.
     pub(crate) messages: u64,
@@ -81,6 +84,8 @@ impl RunFigures {
             acknowledged,
             consumed,
             redelivered: outcome.totals.redelivered,
+            acknowledged_in_all: outcome.totals.acknowledged,
+            consumed_in_all: outcome.totals.consumed,
             messages,
             rate_per_s: count(messages) / window_s,
             sent_rate_per_s: count(sent) / window_s,

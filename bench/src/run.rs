@@ -109,7 +109,7 @@ struct Lead<'a> {
     progress: &'a Progress,
     events: Receiver<(usize, Event)>,
     thread_ids: Vec<Option<i32>>,
-    done: Vec<Box<Timings>>,
+    done: Vec<Timings>,
 }
 
 impl Lead<'_> {
@@ -224,7 +224,7 @@ impl Lead<'_> {
         while let Ok((thread, event)) = self.events.try_recv() {
             match event {
                 Event::Ready(thread_id) => self.thread_ids[thread] = Some(thread_id),
-                Event::Done(timings) => self.done.push(timings),
+                Event::Done(timings) => self.done.push(*timings),
                 Event::Failed(error) => return Err(error),
             }
         }
