@@ -13,6 +13,8 @@ use crate::clock::{SECOND_NS, now_ns};
 
 /// Time a daemon has until it accepts connections.
 const START_NS_MAX: u64 = 10 * SECOND_NS;
+/// How often it is tried.
+const POLL: Duration = Duration::from_millis(10);
 /// Time an HTTP request may take; deleting a large topic is slow.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,10 +28,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `command` and waits until it accepts connections at `address`.
     pub(crate) fn start(command: &str, address: SocketAddr) -> Result<Self> {
-        ensure!(
-            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err(),
-            "something listens on {address} already: --daemon would measure that instead"
-        );
+        wait_until_free(address)?;
         let directory = TempDir::with_prefix("nsq_bench-").context("no temporary directory")?;
         let data = directory.path().join("data");
         std::fs::create_dir(&data)?;
@@ -56,14 +55,14 @@ impl Daemon {
 
     fn wait_until_listening(&mut self, address: SocketAddr) -> Result<()> {
         let give_up_ns = now_ns() + START_NS_MAX;
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+        while !listens(address) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the daemon ended at once ({status}):\n{}", self.last_output());
             }
             if now_ns() > give_up_ns {
                 bail!("the daemon does not listen on {address}:\n{}", self.last_output());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(POLL);
         }
         Ok(())
     }
@@ -83,6 +82,24 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until nobody listens on `address`: the sockets of a process that used io_uring are closed
+/// by the kernel only some time after its end, so the daemon of the run before may seem alive.
+fn wait_until_free(address: SocketAddr) -> Result<()> {
+    let give_up_ns = now_ns() + START_NS_MAX;
+    while listens(address) {
+        ensure!(
+            now_ns() < give_up_ns,
+            "something listens on {address} already: --daemon would measure that instead"
+        );
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+fn listens(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
 /// Deletes a topic over the HTTP API, with all that is queued in it.

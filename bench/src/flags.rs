@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use rustix::thread::CpuSet;
 
 use crate::schedule::Arrivals;
 
@@ -170,7 +171,7 @@ fn parse_duration(text: &str) -> Result<Duration> {
 
 fn parse_cpus(text: &str) -> Result<Vec<usize>> {
     let number = |part: &str| {
-        let cpu = part.trim().parse::<usize>();
+        let cpu = part.trim().parse().ok().filter(|cpu| *cpu < CpuSet::MAX_CPU);
         cpu.with_context(|| format!("--cpus {text}: {part:?} is not a core; use `1,3` or `2-5`"))
     };
     let mut cpus = Vec::new();
@@ -202,5 +203,6 @@ mod tests {
         assert!(parse_duration("-5s").is_err());
         assert_eq!(parse_cpus("1,3-5").unwrap(), [1, 3, 4, 5]);
         assert!(parse_cpus("one").is_err());
+        assert!(parse_cpus("0-9999999999").is_err());
     }
 }

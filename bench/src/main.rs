@@ -35,7 +35,7 @@ use crate::flags::{Flags, LoadFlags};
 use crate::histogram::Timings;
 use crate::report::Report;
 use crate::run::{Setting, run};
-use crate::scenario::Plan;
+use crate::scenario::{Kind, Plan};
 
 /// Descriptors besides the connections': rings, timers, `/proc`, the terminal.
 const OTHER_DESCRIPTORS: u64 = 256;
@@ -88,6 +88,10 @@ fn measure(flags: &Flags) -> Result<()> {
             let address = LoadFlags::resolve(address)?;
             topics.iter().try_for_each(|topic| delete_topic(address, topic))?;
         }
+    }
+    if flags.daemon.is_none() && flags.http_address.is_none() && plan.kind != Kind::Idle {
+        let note = "the topics nsq_bench_* stay in the daemon; --http-address has them deleted";
+        writeln!(std::io::stderr(), "nsq_bench: {note}")?;
     }
     let report = Report::new(&plan, &flags.address, command_line, flags.spin, runs, &timings);
     write!(std::io::stdout(), "{}", report.table())?;

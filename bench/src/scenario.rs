@@ -154,7 +154,8 @@ impl Plan {
                 format!("{name}: {connections} connections, {command}, {body}-byte bodies")
             }
             Kind::Drain | Kind::Through => format!(
-                "{name}: {connections} producers, {command}, {body}-byte bodies; {spread}, {consumers}"
+                "{name}: {connections} producers, {command}, {body}-byte bodies; {spread}, \
+                 {consumers}"
             ),
             Kind::Latency => format!(
                 "{name}: open loop, {} messages/s over {connections} connections, {body}-byte \
