@@ -25,7 +25,7 @@ mod worker;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -39,8 +39,8 @@ use crate::scenario::{Kind, Plan};
 
 /// Descriptors besides the connections': rings, timers, `/proc`, the terminal.
 const OTHER_DESCRIPTORS: u64 = 256;
-/// The socket, and the timer of an open-loop producer, twice.
-const DESCRIPTORS_EACH: u64 = 3;
+/// The timer of an open-loop producer, held twice.
+const TIMER_DESCRIPTORS: usize = 2;
 
 fn main() -> ExitCode {
     match measure(&Flags::parse()) {
@@ -106,14 +106,17 @@ fn topic_names(plan: &Plan, run: usize) -> Vec<String> {
 
 /// Raises the limit of open files to what the plan needs.
 fn allow_descriptors(plan: &Plan) -> Result<()> {
-    let connections = plan.connections + plan.topics * plan.channels * plan.consumers;
-    let needed = connections as u64 * DESCRIPTORS_EACH + OTHER_DESCRIPTORS;
+    let consumers = plan.topics * plan.channels * plan.consumers;
+    let sockets = plan.connections + if plan.consumes() { consumers } else { 0 };
+    let timers = if plan.kind == Kind::Latency { plan.connections } else { 0 };
+    let needed = (sockets + timers * TIMER_DESCRIPTORS) as u64 + OTHER_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        bail!("{sockets} connections need {needed} open files: raise `ulimit -Hn`");
+    }
     if limit.current.is_some_and(|current| current < needed) {
         let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, raised).with_context(|| {
-            format!("{connections} connections need {needed} open files: raise `ulimit -n`")
-        })?;
+        setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
     }
     Ok(())
 }
