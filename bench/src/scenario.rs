@@ -167,9 +167,9 @@ impl Plan {
     }
 }
 
-/// A scenario's own parameters.
-fn preset(scenario: &Scenario) -> (Plan, &LoadFlags) {
-    let publish = Plan {
+/// The parameters that the others start from.
+fn publish() -> Plan {
+    Plan {
         name: "pub",
         kind: Kind::Publish,
         connections: 64,
@@ -188,7 +188,12 @@ fn preset(scenario: &Scenario) -> (Plan, &LoadFlags) {
         heartbeat_ms: None,
         duration: Duration::from_secs(3),
         warm_up: Duration::from_millis(500),
-    };
+    }
+}
+
+/// A scenario's own parameters.
+fn preset(scenario: &Scenario) -> (Plan, &LoadFlags) {
+    let publish = publish();
     // Bounded by number: what nobody consumes stays in the daemon's memory.
     let mpub = Plan {
         name: "mpub",
