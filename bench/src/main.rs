@@ -1,3 +1,122 @@
-//! `nsq_bench`: a load generator for any NSQ daemon.
+//! `nsq_bench`: a load generator for any NSQ daemon. It knows the wire, not the daemon.
+//!
+//! `flags` and `scenario` say what to do; `run` leads threads (`worker`) whose connections publish
+//! and consume (`load`, `open_loop`) while `progress` counts; `figures` and `report` say what came
+//! of it.
 
-fn main() {}
+mod clock;
+mod connection;
+mod daemon;
+mod figures;
+mod flags;
+mod histogram;
+mod load;
+mod open_loop;
+mod process;
+mod progress;
+mod report;
+mod run;
+mod scenario;
+mod schedule;
+mod tape;
+mod wire;
+mod worker;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::daemon::{Daemon, delete_topic};
+use crate::figures::RunFigures;
+use crate::flags::{Flags, LoadFlags};
+use crate::histogram::Timings;
+use crate::report::Report;
+use crate::run::{Setting, run};
+use crate::scenario::{Kind, Plan};
+
+/// Descriptors besides the connections': rings, timers, `/proc`, the terminal.
+const OTHER_DESCRIPTORS: u64 = 256;
+/// The timer of an open-loop producer, held twice.
+const TIMER_DESCRIPTORS: usize = 2;
+
+fn main() -> ExitCode {
+    match measure(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "nsq_bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(flags: &Flags) -> Result<()> {
+    let (plan, flags) = Plan::new(&flags.scenario)?;
+    ensure!(flags.runs > 0 && flags.threads > 0, "--runs and --threads must be at least 1");
+    allow_descriptors(&plan)?;
+    let mut setting = Setting {
+        address: LoadFlags::resolve(&flags.address)?,
+        pid: flags.pid,
+        threads: flags.threads,
+        cpus: flags.cpu_list()?,
+        spin: flags.spin,
+        stall_timeout: flags.stall_timeout,
+    };
+    let own_cores = rustix::thread::sched_getaffinity(None)?;
+    let mut timings = Timings::new();
+    let mut runs = Vec::new();
+    let mut command_line = None;
+    for number in 0..flags.runs {
+        worker::stay_on(&own_cores)?;
+        let daemon = match &flags.daemon {
+            Some(command) => Some(Daemon::start(command, setting.address)?),
+            None => None,
+        };
+        setting.pid = daemon.as_ref().map(Daemon::pid).or(flags.pid);
+        command_line = setting.pid.and_then(process::command_line);
+        if let Some(cpu) = setting.cpus.first() {
+            // Only now: the daemon would have inherited it.
+            worker::pin(*cpu)?;
+        }
+        let topics = topic_names(&plan, number);
+        let outcome = run(&plan, &setting, topics.clone())?;
+        runs.push(RunFigures::new(&plan, &setting, &outcome));
+        timings.merge(&outcome.timings);
+        if let Some(address) = &flags.http_address {
+            let address = LoadFlags::resolve(address)?;
+            topics.iter().try_for_each(|topic| delete_topic(address, topic))?;
+        }
+    }
+    if flags.daemon.is_none() && flags.http_address.is_none() && plan.kind != Kind::Idle {
+        let note = "the topics nsq_bench_* stay in the daemon; --http-address has them deleted";
+        writeln!(std::io::stderr(), "nsq_bench: {note}")?;
+    }
+    let report = Report::new(&plan, &flags.address, command_line, flags.spin, runs, &timings);
+    write!(std::io::stdout(), "{}", report.table())?;
+    flags.json.as_deref().map_or(Ok(()), |path| report.write_json(path))
+}
+
+/// Names that no other run uses, all of one length.
+fn topic_names(plan: &Plan, run: usize) -> Vec<String> {
+    let stamp = clock::now_ns() / 1_000_000 % 1_000_000_000;
+    (0..plan.topics).map(|topic| format!("nsq_bench_{stamp:09}_{run:03}_{topic:06}")).collect()
+}
+
+/// Raises the limit of open files to what the plan needs.
+fn allow_descriptors(plan: &Plan) -> Result<()> {
+    let consumers = plan.topics * plan.channels * plan.consumers;
+    let sockets = plan.connections + if plan.consumes() { consumers } else { 0 };
+    let timers = if plan.kind == Kind::Latency { plan.connections } else { 0 };
+    let needed = (sockets + timers * TIMER_DESCRIPTORS) as u64 + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        bail!("{sockets} connections need {needed} open files: raise `ulimit -Hn`");
+    }
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
+    }
+    Ok(())
+}

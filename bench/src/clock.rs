@@ -1,0 +1,13 @@
+//! The one clock of the generator: monotonic nanoseconds, the same for every thread and process of
+//! a machine, so that a time put into a message body by one thread can be read by another.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds in a second.
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
+
+/// Nanoseconds since the machine started (`CLOCK_MONOTONIC`).
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * SECOND_NS + now.tv_nsec.unsigned_abs()
+}

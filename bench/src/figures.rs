@@ -1,0 +1,232 @@
+//! From the samples of a run to its figures, and from several runs to their spread.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::histogram::{Percentiles, Timing};
+use crate::process::CpuSeconds;
+use crate::run::{Outcome, Setting};
+use crate::scenario::{Kind, Plan};
+
+/// Above this share of a core, a thread of the generator may be what limits the rate.
+const SATURATED: f64 = 0.9;
+/// An open loop that reaches less of its rate than this did not offer the load it names.
+const RATE_REACHED: f64 = 0.99;
+/// The 99th percentile of the delay of sending above which latencies are the generator's too.
+const SEND_DELAY_US_MAX: f64 = 1_000.0;
+
+/// What the daemon used in the window.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ServerFigures {
+    pub(crate) cpu_us_per_message: Option<f64>,
+    pub(crate) user_us_per_message: Option<f64>,
+    pub(crate) system_us_per_message: Option<f64>,
+    pub(crate) cpu_seconds: CpuSeconds,
+    /// CPU time over wall time; above 1 on several cores.
+    pub(crate) busy: f64,
+    pub(crate) voluntary_switches: u64,
+    pub(crate) involuntary_switches: u64,
+    /// Resident memory before the run and at the end of the window.
+    pub(crate) resident_bytes_before: u64,
+    pub(crate) resident_bytes_after: u64,
+    /// Growth for each idle connection, or each queued message of a backlog.
+    pub(crate) resident_bytes_each: Option<f64>,
+}
+
+/// The figures of one run. Counts are of the window unless said.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RunFigures {
+    pub(crate) window_s: f64,
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) consumed: u64,
+    /// Of the whole run, warm-up and end included; so are the next two.
+    pub(crate) redelivered: u64,
+    pub(crate) acknowledged_in_all: u64,
+    pub(crate) consumed_in_all: u64,
+    /// What the rate and the cost per message count: acknowledged messages where nothing is
+    /// consumed, else consumed ones.
+    pub(crate) messages: u64,
+    pub(crate) rate_per_s: f64,
+    /// Open loop: what was sent, to compare with the rate asked for.
+    pub(crate) sent_rate_per_s: f64,
+    /// Of the whole run: acknowledged messages (times channels) that were never delivered, where
+    /// the run waited for all of them.
+    pub(crate) missing: Option<u64>,
+    pub(crate) server: Option<ServerFigures>,
+    /// The busiest thread of the generator, as a share of a core.
+    pub(crate) generator_busy: f64,
+    pub(crate) latency: Map<String, Value>,
+    /// Why these figures may not be what they seem.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl RunFigures {
+    /// The figures of `outcome`.
+    pub(crate) fn new(plan: &Plan, setting: &Setting, outcome: &Outcome) -> Self {
+        let (begin, end) = (&outcome.begin, &outcome.end);
+        let window_s = seconds(end.at_ns - begin.at_ns);
+        let acknowledged = end.totals.acknowledged - begin.totals.acknowledged;
+        let consumed = end.totals.consumed - begin.totals.consumed;
+        let sent = end.totals.sent - begin.totals.sent;
+        let messages = if plan.consumes() { consumed } else { acknowledged };
+        let percentiles = outcome.timings.percentiles();
+        let threads = begin.threads_cpu_ns.iter().zip(&end.threads_cpu_ns);
+        let generator_busy = threads
+            .map(|(from, to)| seconds(to.saturating_sub(*from)) / window_s)
+            .fold(0.0, f64::max);
+        let waits_for_all = matches!(plan.kind, Kind::Drain | Kind::Latency);
+        let copies = plan.channels as u64;
+        let expected = outcome.totals.acknowledged * copies + outcome.totals.redelivered;
+        let mut figures = Self {
+            window_s,
+            sent,
+            acknowledged,
+            consumed,
+            redelivered: outcome.totals.redelivered,
+            acknowledged_in_all: outcome.totals.acknowledged,
+            consumed_in_all: outcome.totals.consumed,
+            messages,
+            rate_per_s: count(messages) / window_s,
+            sent_rate_per_s: count(sent) / window_s,
+            missing: waits_for_all.then(|| expected.saturating_sub(outcome.totals.consumed)),
+            server: server(plan, outcome, messages, window_s),
+            generator_busy,
+            latency: percentiles
+                .iter()
+                .map(|(timing, figures)| (timing.name().to_owned(), json!(figures)))
+                .collect(),
+            warnings: Vec::new(),
+        };
+        figures.warnings = figures.warn(plan, setting, &percentiles);
+        figures
+    }
+
+    fn warn(
+        &self,
+        plan: &Plan,
+        setting: &Setting,
+        percentiles: &[(Timing, Percentiles)],
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.generator_busy > SATURATED && !setting.spin && plan.kind != Kind::Idle {
+            warnings.push(format!(
+                "a generator thread was {:.0} % busy: the rate is the generator's, not the \
+                 daemon's (the CPU per message still is)",
+                self.generator_busy * 100.0
+            ));
+        }
+        if let Some(rate) = plan.rate
+            && self.sent_rate_per_s < rate * RATE_REACHED
+        {
+            warnings.push(format!("only {:.0} of {rate:.0} messages/s sent", self.sent_rate_per_s));
+        }
+        let delay = percentiles.iter().find(|(timing, _)| *timing == Timing::SendDelay);
+        if let Some(delay_us) = delay.and_then(|(_, figures)| figures.p99_us)
+            && delay_us > SEND_DELAY_US_MAX
+        {
+            warnings.push(format!("the generator sent late: p99 {delay_us:.0} µs after due"));
+        }
+        if let Some(missing @ 1..) = self.missing {
+            warnings.push(format!("{missing} acknowledged messages were not delivered"));
+        }
+        if self.redelivered > 0 {
+            warnings.push(format!("{} messages were delivered again", self.redelivered));
+        }
+        warnings
+    }
+
+    /// The figures whose spread over several runs is shown: name and value.
+    fn main(&self) -> Vec<(String, f64)> {
+        let mut main = Vec::new();
+        if self.messages > 0 {
+            main.push(("messages/s".to_owned(), self.rate_per_s));
+        }
+        if let Some(server) = &self.server {
+            let each = [
+                ("server CPU µs/message", server.cpu_us_per_message),
+                ("  user", server.user_us_per_message),
+                ("  system", server.system_us_per_message),
+                ("resident bytes each", server.resident_bytes_each),
+            ];
+            main.extend(each.into_iter().filter_map(|(name, figure)| Some((name.into(), figure?))));
+            main.push(("server cores busy".to_owned(), server.busy));
+            let switches = server.voluntary_switches + server.involuntary_switches;
+            main.push(("server context switches/s".to_owned(), count(switches) / self.window_s));
+        }
+        main.push(("generator core busy".to_owned(), self.generator_busy));
+        for (timing, percentiles) in &self.latency {
+            for key in ["p50_us", "p99_us"] {
+                if let Some(figure) = percentiles[key].as_f64() {
+                    main.push((format!("{timing} {}", key.replace("_us", " µs")), figure));
+                }
+            }
+        }
+        main
+    }
+}
+
+fn server(plan: &Plan, outcome: &Outcome, messages: u64, window_s: f64) -> Option<ServerFigures> {
+    let (before, begin) = (outcome.before?, outcome.begin.process?);
+    let end = outcome.end.process?;
+    let cpu = end.cpu_seconds_since(&begin);
+    let each = |cpu_s: f64| (messages > 0).then(|| cpu_s * 1e6 / count(messages));
+    let grown = |after: u64, things: u64| {
+        (things > 0).then(|| (count(after) - count(before.resident_bytes)) / count(things))
+    };
+    let resident_bytes_each = match (plan.kind, outcome.filled) {
+        (Kind::Idle, _) => grown(end.resident_bytes, plan.connections as u64),
+        (Kind::Drain, Some(filled)) => grown(filled.resident_bytes, outcome.totals.acknowledged),
+        _ => None,
+    };
+    Some(ServerFigures {
+        cpu_us_per_message: each(cpu.total),
+        user_us_per_message: each(cpu.user),
+        system_us_per_message: each(cpu.system),
+        cpu_seconds: cpu,
+        busy: cpu.total / window_s,
+        voluntary_switches: end.voluntary_switches.saturating_sub(begin.voluntary_switches),
+        involuntary_switches: end.involuntary_switches.saturating_sub(begin.involuntary_switches),
+        resident_bytes_before: before.resident_bytes,
+        resident_bytes_after: end.resident_bytes,
+        resident_bytes_each,
+    })
+}
+
+/// One figure over all runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) figure: String,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// The spread of every main figure that all runs have.
+pub(crate) fn spreads(runs: &[RunFigures]) -> Vec<Spread> {
+    let all: Vec<_> = runs.iter().map(RunFigures::main).collect();
+    let Some(first) = all.first() else { return Vec::new() };
+    let of_figure = |name: &String| {
+        let values = all.iter().map(|run| run.iter().find(|(other, _)| other == name));
+        let mut values: Vec<f64> =
+            values.map(|found| found.map(|(_, value)| *value)).collect::<Option<_>>()?;
+        values.sort_unstable_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            1 => values[middle],
+            _ => f64::midpoint(values[middle - 1], values[middle]),
+        };
+        let (min, max) = (values[0], values[values.len() - 1]);
+        Some(Spread { figure: name.clone(), median, min, max })
+    };
+    first.iter().filter_map(|(name, _)| of_figure(name)).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
+fn count(number: u64) -> f64 {
+    number as f64
+}
+
+fn seconds(duration_ns: u64) -> f64 {
+    count(duration_ns) / 1e9
+}

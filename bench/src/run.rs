@@ -1,0 +1,257 @@
+//! One run of a scenario: starts the threads, leads them through the phases, and takes samples at
+//! both ends of the measured window. Every wait here has a deadline.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::clock::now_ns;
+use crate::histogram::Timings;
+use crate::process::{ProcessSample, own_thread_cpu_ns};
+use crate::progress::{Phase, Progress, Totals};
+use crate::scenario::{Kind, Plan};
+use crate::worker::{Assignment, Event, spawn};
+
+/// Time to open one connection, for the deadline of the start.
+const OPEN_ONE: Duration = Duration::from_millis(5);
+/// Time to open the first and to end them all.
+const START_OR_END: Duration = Duration::from_secs(20);
+/// Share of a count-bound run that is warm-up at most: one in this many messages.
+const WARM_UP_SHARE: u64 = 5;
+/// How often the counts are looked at.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Who is loaded and by what threads.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: Option<u32>,
+    pub(crate) threads: usize,
+    /// Cores for the threads in turn; empty: not pinned.
+    pub(crate) cpus: Vec<usize>,
+    pub(crate) spin: bool,
+    pub(crate) stall_timeout: Duration,
+}
+
+/// The counters at one end of the window.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) at_ns: u64,
+    pub(crate) totals: Totals,
+    /// The daemon, when its process is known.
+    pub(crate) process: Option<ProcessSample>,
+    /// CPU time of each of our threads.
+    pub(crate) threads_cpu_ns: Vec<u64>,
+}
+
+/// What a run brought.
+pub(crate) struct Outcome {
+    pub(crate) begin: Sample,
+    pub(crate) end: Sample,
+    /// The daemon before the first connection.
+    pub(crate) before: Option<ProcessSample>,
+    /// The daemon with the backlog in it, for `Drain`.
+    pub(crate) filled: Option<ProcessSample>,
+    /// Counts of the whole run, warm-up and end included.
+    pub(crate) totals: Totals,
+    pub(crate) timings: Timings,
+}
+
+/// Runs `plan` once over `topics`.
+pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result<Outcome> {
+    let before = setting.pid.map(ProcessSample::take).transpose()?;
+    let budget = plan.messages.map(|messages| messages / plan.command_messages());
+    let progress = Arc::new(Progress::new(setting.threads, budget));
+    let (sender, events) = channel();
+    let (plan, topics) = (Arc::new(plan.clone()), Arc::new(topics));
+    for thread in 0..setting.threads {
+        let assignment = Assignment {
+            thread,
+            threads: setting.threads,
+            cpu: setting.cpus.get(thread % setting.cpus.len().max(1)).copied(),
+            spin: setting.spin,
+            address: setting.address,
+            topics: Arc::clone(&topics),
+            plan: Arc::clone(&plan),
+            progress: Arc::clone(&progress),
+        };
+        spawn(assignment, sender.clone())?;
+    }
+    drop(sender);
+    let mut lead = Lead {
+        plan: &plan,
+        setting,
+        progress: &progress,
+        events,
+        thread_ids: vec![None; setting.threads],
+        done: Vec::new(),
+    };
+    lead.wait_until_ready()?;
+    let mut filled = None;
+    if plan.kind == Kind::Drain {
+        lead.fill()?;
+        filled = setting.pid.map(ProcessSample::take).transpose()?;
+    }
+    let (begin, end) = lead.measure()?;
+    lead.settle_and_stop()?;
+    let mut timings = Timings::new();
+    lead.done.iter().for_each(|thread| timings.merge(thread));
+    Ok(Outcome { begin, end, before, filled, totals: progress.totals(), timings })
+}
+
+/// The thread that leads a run.
+struct Lead<'a> {
+    plan: &'a Plan,
+    setting: &'a Setting,
+    progress: &'a Progress,
+    events: Receiver<(usize, Event)>,
+    thread_ids: Vec<Option<i32>>,
+    done: Vec<Timings>,
+}
+
+impl Lead<'_> {
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let connections =
+            self.plan.connections + self.plan.topics * self.plan.channels * self.plan.consumers;
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        let patience = START_OR_END + OPEN_ONE.saturating_mul(connections);
+        let give_up_ns = deadline(patience);
+        while self.thread_ids.iter().any(Option::is_none) {
+            self.take_events()?;
+            if now_ns() > give_up_ns {
+                bail!("the connections were not open after {} s", patience.as_secs());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        self.progress.enter(Phase::Fill, now_ns());
+        let backlog = self.publishes_max().unwrap_or_default();
+        self.wait_while(|totals, _| totals.acknowledged < backlog)
+    }
+
+    /// Loads the daemon and returns the samples at the ends of the window.
+    fn measure(&mut self) -> Result<(Sample, Sample)> {
+        let began_ns = now_ns();
+        self.progress.enter(Phase::Load, began_ns);
+        let warm_ns = began_ns + nanoseconds(self.plan.warm_up);
+        // A run that is bound by number ends when this many messages are through.
+        let target = match self.plan.kind {
+            Kind::Drain => self.publishes_max().map(|backlog| backlog * self.plan.channels as u64),
+            Kind::Idle => None,
+            _ => self.publishes_max(),
+        };
+        let drains = self.plan.kind == Kind::Drain;
+        let through = |totals: &Totals| match drains {
+            true => totals.consumed,
+            false => totals.acknowledged,
+        };
+        let warm_count = target.map_or(u64::MAX, |messages| messages / WARM_UP_SHARE);
+        self.wait_while(|totals, now| now < warm_ns && through(totals) < warm_count)?;
+        let begin = self.sample()?;
+        self.progress.begin_window(begin.at_ns);
+        let end_ns = begin.at_ns + nanoseconds(self.plan.duration);
+        let count = target.unwrap_or(u64::MAX);
+        self.wait_while(|totals, now| now < end_ns && through(totals) < count)?;
+        let end = self.sample()?;
+        self.progress.end_window(end.at_ns);
+        Ok((begin, end))
+    }
+
+    /// Lets what is under way arrive, where that is to be counted, and ends all threads.
+    fn settle_and_stop(&mut self) -> Result<()> {
+        self.progress.enter(Phase::Settle, now_ns());
+        if self.plan.kind == Kind::Latency {
+            let copies = self.plan.channels as u64;
+            let give_up_ns = deadline(self.setting.stall_timeout);
+            self.wait_while(|totals, now| {
+                let all = totals.acknowledged >= totals.sent
+                    && totals.consumed >= totals.acknowledged * copies;
+                !all && now < give_up_ns
+            })?;
+        }
+        if matches!(self.plan.kind, Kind::Publish | Kind::Through) {
+            // The last answers; a producer collects all of its own.
+            self.wait_while(|totals, _| totals.acknowledged < totals.sent)?;
+        }
+        self.progress.enter(Phase::Stop, now_ns());
+        let give_up_ns = deadline(START_OR_END);
+        while self.done.len() < self.setting.threads {
+            self.take_events()?;
+            if now_ns() > give_up_ns {
+                bail!("connections did not end within {} s", START_OR_END.as_secs());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Waits as long as `condition` holds; fails when the counts stand still for too long.
+    fn wait_while(&mut self, condition: impl Fn(&Totals, u64) -> bool) -> Result<()> {
+        // At a low rate there is nothing to come back for longer than that.
+        let between = Duration::try_from_secs_f64(self.plan.rate.map_or(0.0, |rate| 3.0 / rate));
+        let patience = self.setting.stall_timeout.saturating_add(between.unwrap_or(Duration::MAX));
+        let mut last = (self.progress.totals(), now_ns());
+        loop {
+            self.take_events()?;
+            let (totals, now) = (self.progress.totals(), now_ns());
+            if !condition(&totals, now) {
+                return Ok(());
+            }
+            if totals != last.0 {
+                last = (totals, now);
+            }
+            if self.plan.kind != Kind::Idle && now - last.1 > nanoseconds(patience) {
+                bail!(
+                    "nothing came back from the daemon for {} s ({} sent, {} acknowledged, \
+                     {} consumed)",
+                    patience.as_secs(),
+                    totals.sent,
+                    totals.acknowledged,
+                    totals.consumed
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn take_events(&mut self) -> Result<()> {
+        while let Ok((thread, event)) = self.events.try_recv() {
+            match event {
+                Event::Ready(thread_id) => self.thread_ids[thread] = Some(thread_id),
+                Event::Done(timings) => self.done.push(*timings),
+                Event::Failed(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        let process = self.setting.pid.map(ProcessSample::take).transpose()?;
+        let threads_cpu_ns = self
+            .thread_ids
+            .iter()
+            .map(|id| id.map_or(0, |id| own_thread_cpu_ns(id).unwrap_or(0)))
+            .collect();
+        Ok(Sample { at_ns: now_ns(), totals: self.progress.totals(), process, threads_cpu_ns })
+    }
+
+    /// Messages that the budget allows, in whole commands.
+    fn publishes_max(&self) -> Option<u64> {
+        let each = self.plan.command_messages();
+        self.plan.messages.map(|messages| messages / each * each)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
+}
+
+fn deadline(patience: Duration) -> u64 {
+    now_ns() + nanoseconds(patience)
+}
