@@ -125,6 +125,9 @@ impl Shard {
     pub(super) fn place_refused(&mut self, name: TopicName) {
         for key in self.placement.waiting.remove(&name).unwrap_or_default() {
             let Some(session) = self.session_mut(key) else { continue };
+            if session.input == Input::Closed {
+                continue;
+            }
             let error = match session.parked.take().map(|parked| *parked) {
                 Some(Parked::Publish(publish)) => {
                     self.store.pool.give(publish.body);

@@ -253,6 +253,10 @@ impl Shard {
     /// Carries out the command that waited, and lets the session go on.
     pub(super) fn retry(&mut self, now: Now, key: SessionKey) {
         let Some(session) = self.session_mut(key) else { return };
+        if session.input == Input::Closed {
+            // It was cut while it waited; what is parked goes with it.
+            return;
+        }
         session.input = Input::Open;
         match session.parked.take().map(|parked| *parked) {
             None => {}
