@@ -16,7 +16,10 @@ impl Shard {
             Mail::Session(moved) => return Some(self.receive_session(now, *moved)),
             Mail::Resolve { name } => self.place_topic(now, name, Asker::Shard(from)),
             Mail::Known { id, name, home } => {
-                self.registry.learn(id, name, home);
+                // A home has learned it with `Create`, and may have ended it since.
+                if home != self.config.index {
+                    self.registry.learn(id, name, home);
+                }
                 self.place_known(now, name);
             }
             Mail::Unplaced { name } => self.place_refused(name),
