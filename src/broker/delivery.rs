@@ -18,7 +18,7 @@ impl Shard {
     pub fn end_turn(&mut self, now: Now) {
         self.deliver_dirty(now);
         for id in std::mem::take(&mut self.ended_here) {
-            self.topic_ended(now, id);
+            self.forget_everywhere(now, id);
         }
         self.seal_batches();
         self.release_held_back(now);

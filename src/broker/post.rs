@@ -49,7 +49,10 @@ impl Shard {
     pub(super) fn end_topic(&mut self, id: TopicId) {
         self.drop_topic(id);
         if self.config.index == super::admin::REGISTRAR {
-            self.ended_here.push(id);
+            // The rest follows at the end of the turn: this may be deep within another event.
+            if self.note_end(id) {
+                self.ended_here.push(id);
+            }
         } else {
             self.registry.forget(id, false);
             self.outboxes[usize::from(super::admin::REGISTRAR)].push(Mail::Ended { id });

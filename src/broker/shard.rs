@@ -80,7 +80,8 @@ pub struct Shard {
     pub(super) remote: Vec<Option<Box<PublishBatch>>>,
     /// Sessions whose publish found its outbox full.
     pub(super) held_back: Vec<SessionKey>,
-    /// Registrar: ephemeral topics that ended on this shard in this turn.
+    /// Registrar: ephemeral topics that ended on this shard in this turn; the others forget them
+    /// at its end.
     pub(super) ended_here: Vec<TopicId>,
     /// Scratch of `publish`: the bodies of one batch.
     pub(super) places: Vec<BodyPlace>,
