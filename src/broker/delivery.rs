@@ -14,14 +14,14 @@ use crate::limits::{OUTPUT_BYTES_MAX, SHARED_BODY_BYTES_MIN};
 use crate::protocol::frame;
 
 impl Shard {
-    /// The last step of a turn: deliveries, and the turn's publishes as mail.
+    /// The last step of a turn: what waited for it, deliveries, and the turn's publishes as mail.
     pub fn end_turn(&mut self, now: Now) {
-        self.deliver_dirty(now);
         for id in std::mem::take(&mut self.ended_here) {
             self.forget_everywhere(now, id);
         }
-        self.seal_batches();
         self.release_held_back(now);
+        self.deliver_dirty(now);
+        self.seal_batches();
     }
 
     /// The connection has taken all that was sent; there may be room for more.

@@ -78,8 +78,8 @@ pub struct Shard {
     pub(super) dirty_channels: Vec<u32>,
     /// The publishes of this turn per shard, before they become mail.
     pub(super) remote: Vec<Option<Box<PublishBatch>>>,
-    /// Sessions whose publish found its outbox full.
-    pub(super) held_back: Vec<SessionKey>,
+    /// Sessions whose publish found the outbox to its home full.
+    pub(super) held_back: Vec<(SessionKey, ShardIndex)>,
     /// Registrar: ephemeral topics that ended on this shard in this turn; the others forget them
     /// at its end.
     pub(super) ended_here: Vec<TopicId>,
@@ -213,9 +213,10 @@ impl Shard {
         }
     }
 
-    /// The earliest time something will be due.
+    /// The earliest time something will be due: at once if the mail that left since the end of
+    /// the turn made room for publishes that were held back.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.next()
+        if self.may_release_held_back() { Some(Time(0)) } else { self.deadlines.next() }
     }
 
     /// A session; `None` when it is gone.
