@@ -123,6 +123,8 @@ impl Shard {
         let cap = self.in_flight.entry(entry).delivered_at + self.config.max_message_timeout;
         let deadline = (now.time + session.negotiated.message_timeout).min(cap);
         self.in_flight.postpone(&mut session.in_flight, entry, deadline);
+        // A cap below the message timeout brings the deadline forward.
+        self.arm_session(index);
     }
 
     /// A session's timer fired: heartbeat, deadlines of the client, timeouts of its messages.

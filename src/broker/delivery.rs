@@ -93,6 +93,7 @@ impl Shard {
         let deadline = now.time + session.negotiated.message_timeout;
         let sample_rate = u64::from(session.negotiated.sample_rate);
         let mut room = usize::try_from(session.window()).unwrap_or(usize::MAX).min(share);
+        let held_before = session.in_flight_count;
         while room > 0 && session.output.len() < OUTPUT_BYTES_MAX {
             let Some(entry) = channel.ready.pop_front() else { break };
             room -= 1;
@@ -128,6 +129,9 @@ impl Shard {
                 let (slab, range) = self.store.shared_body(entry.message);
                 out.push_shared(slab, range);
             }
+        }
+        if session.in_flight_count == held_before {
+            return;
         }
         if deadline < self.deadlines.due(session.timer) && deadline != Time::NEVER {
             self.deadlines.arm(session.timer, deadline);

@@ -174,7 +174,8 @@ impl Shard {
     /// Carries out one command of a session whose input is open.
     pub fn command(&mut self, now: Now, key: SessionKey, command: Command<'_>) {
         let index = key.index;
-        self.sessions[index as usize].last_heard = now.time;
+        let Some(session) = self.session_mut(key) else { return };
+        session.last_heard = now.time;
         match command {
             Command::Publish(publish) => self.publish(now, index, publish),
             Command::Finish { id } => self.finish(index, id),
@@ -225,9 +226,11 @@ impl Shard {
         (session.generation == key.generation).then_some(session)
     }
 
-    /// The session in a slot that this turn has marked, which is therefore alive.
+    /// The session in a slot that this turn has marked. `None` when the one that was marked is
+    /// gone (its slot may have been used again), or when its mark was cleared by an earlier entry
+    /// of the list.
     pub fn marked_session(&mut self, index: u32) -> Option<(SessionKey, &mut Session)> {
-        let session = self.sessions.get_mut(index as usize)?;
+        let session = self.sessions.get_mut(index as usize).filter(|session| session.dirty)?;
         let key = SessionKey { index, generation: session.generation };
         Some((key, session))
     }
