@@ -214,10 +214,14 @@ impl Shard {
         }
     }
 
-    /// The earliest time something will be due: at once if the mail that left since the end of
-    /// the turn made room for publishes that were held back.
+    /// The earliest time something will be due: at once if what happened after the end of the
+    /// turn (a connection was lost, mail has left) calls for another one.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.may_release_held_back() { Some(Time(0)) } else { self.deadlines.next() }
+        let calls = !self.dirty_channels.is_empty()
+            || !self.ended_here.is_empty()
+            || !self.actions.is_empty()
+            || self.may_release_held_back();
+        if calls { Some(Time(0)) } else { self.deadlines.next() }
     }
 
     /// A session; `None` when it is gone.
