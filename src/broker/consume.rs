@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::time::{Now, Span};
 use crate::limits::CHANNELS_MAX;
 use crate::protocol::command::State;
-use crate::protocol::error::{NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
+use crate::protocol::error::{EXITING, NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
 use crate::protocol::frame;
 use crate::protocol::message::MessageId;
 use crate::protocol::name::{ChannelName, TopicName};
@@ -33,6 +33,9 @@ impl Shard {
             let parked = Parked::Subscribe(topic, channel);
             let key = self.park(index, parked, Input::Moving(home));
             return self.actions.push(Action::Move(key, home));
+        }
+        if self.topic_mut(id).is_none() {
+            return self.fail(index, ProtocolError::SubFailed(EXITING.into()));
         }
         let Some(slot) = self.channel_or_new(now, id.index, channel) else {
             return self.fail(index, ProtocolError::SubFailed("too many channels".into()));
@@ -120,6 +123,8 @@ impl Shard {
         let cap = self.in_flight.entry(entry).delivered_at + self.config.max_message_timeout;
         let deadline = (now.time + session.negotiated.message_timeout).min(cap);
         self.in_flight.postpone(&mut session.in_flight, entry, deadline);
+        // A cap below the message timeout brings the deadline forward.
+        self.arm_session(index);
     }
 
     /// A session's timer fired: heartbeat, deadlines of the client, timeouts of its messages.

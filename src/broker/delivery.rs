@@ -14,14 +14,14 @@ use crate::limits::{OUTPUT_BYTES_MAX, SHARED_BODY_BYTES_MIN};
 use crate::protocol::frame;
 
 impl Shard {
-    /// The last step of a turn: deliveries, and the turn's publishes as mail.
+    /// The last step of a turn: what waited for it, deliveries, and the turn's publishes as mail.
     pub fn end_turn(&mut self, now: Now) {
-        self.deliver_dirty(now);
         for id in std::mem::take(&mut self.ended_here) {
-            self.topic_ended(now, id);
+            self.forget_everywhere(now, id);
         }
-        self.seal_batches();
         self.release_held_back(now);
+        self.deliver_dirty(now);
+        self.seal_batches();
     }
 
     /// The connection has taken all that was sent; there may be room for more.
@@ -98,6 +98,7 @@ impl Shard {
         {
             session.output.bytes = spare;
         }
+        let held_before = session.in_flight_count;
         while room > 0 && session.output.len() < OUTPUT_BYTES_MAX {
             let Some(entry) = channel.ready.pop_front() else { break };
             room -= 1;
@@ -133,6 +134,9 @@ impl Shard {
                 let (slab, range) = self.store.shared_body(entry.message);
                 out.push_shared(slab, range);
             }
+        }
+        if session.in_flight_count == held_before {
+            return;
         }
         if deadline < self.deadlines.due(session.timer) && deadline != Time::NEVER {
             self.deadlines.arm(session.timer, deadline);

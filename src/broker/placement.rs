@@ -125,6 +125,9 @@ impl Shard {
     pub(super) fn place_refused(&mut self, name: TopicName) {
         for key in self.placement.waiting.remove(&name).unwrap_or_default() {
             let Some(session) = self.session_mut(key) else { continue };
+            if session.input == Input::Closed {
+                continue;
+            }
             let error = match session.parked.take().map(|parked| *parked) {
                 Some(Parked::Publish(publish)) => {
                     self.store.pool.give(publish.body);
@@ -163,13 +166,19 @@ impl Shard {
 
     /// Registrar: an ephemeral topic has ended at its home.
     pub(super) fn topic_ended(&mut self, now: Now, id: TopicId) {
-        if self.registry.place(id).is_none() {
-            return;
-        }
-        self.under_way(id).home_is_done = true;
-        if self.registry.home(id).is_some() {
+        if self.note_end(id) {
             self.forget_everywhere(now, id);
         }
+    }
+
+    /// Registrar: nobody may use the topic from here on. Returns whether its deletion has yet to
+    /// begin.
+    pub(super) fn note_end(&mut self, id: TopicId) -> bool {
+        let Some(place) = self.registry.place(id) else { return false };
+        let begins = place.stage == Stage::Known;
+        self.registry.set_stage(id, Stage::Deleting);
+        self.under_way(id).home_is_done = true;
+        begins
     }
 
     /// Registrar: one more shard has forgotten the topic.
@@ -196,16 +205,16 @@ impl Shard {
 
     /// Home: drops a topic with its channels; their clients are disconnected.
     pub(super) fn drop_topic(&mut self, id: TopicId) {
-        let Some(topic) = self.topic_mut(id) else { return };
-        let (name, channels) = (topic.name, topic.channels.clone());
-        self.actions.push(Action::Notice(Notice::TopicDeleting(name)));
-        for channel in channels {
+        if self.topic_mut(id).is_none() {
+            return;
+        }
+        let Some(topic) = self.topics[id.index as usize].take() else { return };
+        self.actions.push(Action::Notice(Notice::TopicDeleting(topic.name)));
+        for channel in topic.channels {
             self.drop_channel(channel);
         }
-        if let Some(topic) = self.topics[id.index as usize].take() {
-            for waiting in topic.queue {
-                self.store.release(waiting.message);
-            }
+        for waiting in topic.queue {
+            self.store.release(waiting.message);
         }
     }
 
@@ -215,7 +224,7 @@ impl Shard {
         (topic.id == id).then_some(topic)
     }
 
-    fn forget_everywhere(&mut self, now: Now, id: TopicId) {
+    pub(super) fn forget_everywhere(&mut self, now: Now, id: TopicId) {
         let Some(home) = self.registry.place(id).map(|place| place.home) else { return };
         self.registry.set_stage(id, Stage::Deleting);
         let others: Vec<_> = self.other_shards().filter(|shard| *shard != home).collect();

@@ -16,7 +16,10 @@ impl Shard {
             Mail::Session(moved) => return Some(self.receive_session(now, *moved)),
             Mail::Resolve { name } => self.place_topic(now, name, Asker::Shard(from)),
             Mail::Known { id, name, home } => {
-                self.registry.learn(id, name, home);
+                // A home has learned it with `Create`, and may have ended it since.
+                if home != self.config.index {
+                    self.registry.learn(id, name, home);
+                }
                 self.place_known(now, name);
             }
             Mail::Unplaced { name } => self.place_refused(name),
@@ -46,7 +49,10 @@ impl Shard {
     pub(super) fn end_topic(&mut self, id: TopicId) {
         self.drop_topic(id);
         if self.config.index == super::admin::REGISTRAR {
-            self.ended_here.push(id);
+            // The rest follows at the end of the turn: this may be deep within another event.
+            if self.note_end(id) {
+                self.ended_here.push(id);
+            }
         } else {
             self.registry.forget(id, false);
             self.outboxes[usize::from(super::admin::REGISTRAR)].push(Mail::Ended { id });

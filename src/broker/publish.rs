@@ -138,12 +138,22 @@ impl Shard {
 
     /// Sessions whose publish found an outbox full go on when that has drained.
     pub(super) fn release_held_back(&mut self, now: Now) {
-        if self.held_back.is_empty() || self.outboxes.iter().any(|mail| mail.len() >= OUTBOX_MAX) {
-            return;
+        for (key, home) in std::mem::take(&mut self.held_back) {
+            if self.has_room(home) {
+                self.retry(now, key);
+            } else {
+                self.held_back.push((key, home));
+            }
         }
-        for key in std::mem::take(&mut self.held_back) {
-            self.retry(now, key);
-        }
+    }
+
+    /// Whether a session waits for an outbox that has room by now.
+    pub(super) fn may_release_held_back(&self) -> bool {
+        self.held_back.iter().any(|(_, home)| self.has_room(*home))
+    }
+
+    fn has_room(&self, home: ShardIndex) -> bool {
+        self.outboxes[usize::from(home)].len() < OUTBOX_MAX
     }
 
     /// Where a session's publish goes; remembered per session, so a name is looked up only when
@@ -168,10 +178,10 @@ impl Shard {
         home: ShardIndex,
         publish: Publish<'_>,
     ) {
-        if self.outboxes[usize::from(home)].len() >= OUTBOX_MAX {
+        if !self.has_room(home) {
             let parked = Parked::Publish(self.own(publish));
             let key = self.park(index, parked, Input::Waiting);
-            return self.held_back.push(key);
+            return self.held_back.push((key, home));
         }
         let batch = self.remote[usize::from(home)].get_or_insert_default();
         let body = match publish.body {

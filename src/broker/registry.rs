@@ -120,7 +120,9 @@ impl Registry {
     /// Drops a row; the registrar also makes its index available again.
     pub fn forget(&mut self, id: TopicId, reuse: bool) {
         let Some(place) = self.place(id).copied() else { return };
-        self.by_name.remove(&place.name);
+        if self.by_name.get(&place.name) == Some(&id.index) {
+            self.by_name.remove(&place.name);
+        }
         self.topic_counts[usize::from(place.home.0)] -= 1;
         let row = &mut self.places[id.index as usize];
         row.stage = Stage::Free;

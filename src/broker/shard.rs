@@ -79,9 +79,10 @@ pub struct Shard {
     pub(super) dirty_channels: Vec<u32>,
     /// The publishes of this turn per shard, before they become mail.
     pub(super) remote: Vec<Option<Box<PublishBatch>>>,
-    /// Sessions whose publish found its outbox full.
-    pub(super) held_back: Vec<SessionKey>,
-    /// Registrar: ephemeral topics that ended on this shard in this turn.
+    /// Sessions whose publish found the outbox to its home full.
+    pub(super) held_back: Vec<(SessionKey, ShardIndex)>,
+    /// Registrar: ephemeral topics that ended on this shard in this turn; the others forget them
+    /// at its end.
     pub(super) ended_here: Vec<TopicId>,
     /// Scratch of `publish`: the bodies of one batch.
     pub(super) places: Vec<BodyPlace>,
@@ -177,7 +178,8 @@ impl Shard {
     /// Carries out one command of a session whose input is open.
     pub fn command(&mut self, now: Now, key: SessionKey, command: Command<'_>) {
         let index = key.index;
-        self.sessions[index as usize].last_heard = now.time;
+        let Some(session) = self.session_mut(key) else { return };
+        session.last_heard = now.time;
         match command {
             Command::Publish(publish) => self.publish(now, index, publish),
             Command::Finish { id } => self.finish(index, id),
@@ -216,9 +218,14 @@ impl Shard {
         }
     }
 
-    /// The earliest time something will be due.
+    /// The earliest time something will be due: at once if what happened after the end of the
+    /// turn (a connection was lost, mail has left) calls for another one.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.next()
+        let calls = !self.dirty_channels.is_empty()
+            || !self.ended_here.is_empty()
+            || !self.actions.is_empty()
+            || self.may_release_held_back();
+        if calls { Some(Time(0)) } else { self.deadlines.next() }
     }
 
     /// A session; `None` when it is gone.
@@ -227,9 +234,11 @@ impl Shard {
         (session.generation == key.generation).then_some(session)
     }
 
-    /// The session in a slot that this turn has marked, which is therefore alive.
+    /// The session in a slot that this turn has marked. `None` when the one that was marked is
+    /// gone (its slot may have been used again), or when its mark was cleared by an earlier entry
+    /// of the list.
     pub fn marked_session(&mut self, index: u32) -> Option<(SessionKey, &mut Session)> {
-        let session = self.sessions.get_mut(index as usize)?;
+        let session = self.sessions.get_mut(index as usize).filter(|session| session.dirty)?;
         let key = SessionKey { index, generation: session.generation };
         Some((key, session))
     }
@@ -306,6 +315,10 @@ impl Shard {
     /// Carries out the command that waited, and lets the session go on.
     pub(super) fn retry(&mut self, now: Now, key: SessionKey) {
         let Some(session) = self.session_mut(key) else { return };
+        if session.input == Input::Closed {
+            // It was cut while it waited; what is parked goes with it.
+            return;
+        }
         session.input = Input::Open;
         match session.parked.take().map(|parked| *parked) {
             None => {}
