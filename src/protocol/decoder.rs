@@ -407,3 +407,6 @@ fn no_memory(command: CommandName) -> ProtocolError {
     };
     ProtocolError::PublishFailed { kind, reason: OverBudget::REASON.into() }
 }
+
+#[cfg(test)]
+mod tests;
