@@ -189,7 +189,7 @@ mod tests {
 
     const LIMITS: CommandLimits = CommandLimits {
         max_msg_size: 3,
-        max_body_size: 24,
+        max_body_size: 25,
         max_rdy_count: 1,
         max_req_timeout_ms: 1,
     };

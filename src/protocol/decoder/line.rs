@@ -269,3 +269,20 @@ fn require_init(command: CommandName, context: &Context<'_>) -> Result<(), Proto
 fn require_parameters(command: CommandName, enough: bool) -> Result<(), ProtocolError> {
     if enough { Ok(()) } else { Err(ProtocolError::ParameterCount(command)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_first_space_is_found(
+            bytes in vec(prop_oneof![any::<u8>(), 0x1f..0x22u8, 0x9f..0xa2u8], 0..40),
+        ) {
+            let naive = bytes.iter().position(|&byte| byte == b' ');
+            prop_assert_eq!(find_space(&bytes), naive);
+        }
+    }
+}

@@ -168,6 +168,17 @@ fn pub_and_dpub_check_in_order() {
 }
 
 #[test]
+fn every_publish_goes_to_its_own_topic() {
+    let topics = ["aa", "aa", "ab", "a", "aa"];
+    let bytes = topics.map(|topic| line_and(&format!("PUB {topic}\n"), sized(b"x"))).concat();
+    check(Init, bytes, &topics.map(|topic| format!("PUB {topic} x")).join("; "), "");
+    check_error(Init, "PUB aa\n\0\0\0\0", "E_BAD_MESSAGE PUB invalid message body size 0");
+    let bytes = line_and("PUB aa\n", sized(b"x"));
+    let error = r#"E_BAD_TOPIC PUB topic name "a$" is not valid"#;
+    check(Init, [&bytes, b"PUB a$\n".as_slice()].concat(), "PUB aa x", error);
+}
+
+#[test]
 fn dpub_refuses_delays_out_of_range() {
     check_error(Init, "DPUB $ x\n", r#"E_BAD_TOPIC DPUB topic name "$" is not valid"#);
     for text in ["x", "-1", "+1", "1.5", "1\t"] {
