@@ -189,7 +189,7 @@ mod tests {
 
     const LIMITS: CommandLimits = CommandLimits {
         max_msg_size: 3,
-        max_body_size: 24,
+        max_body_size: 25,
         max_rdy_count: 1,
         max_req_timeout_ms: 1,
     };
@@ -209,20 +209,20 @@ mod tests {
     #[test]
     fn the_first_thing_wrong_is_reported() {
         use BatchError::*;
-        let cases: &[(&[u8], Result<(u32, &[u8]), BatchError>)] = &[
-            (b"\0\0\0", Err(CountUnread)),
-            (b"\0\0\0\0", Err(CountInvalid { count: 0 })),
-            (b"\xff\xff\xff\xff", Err(CountInvalid { count: -1 })),
-            (b"\0\0\0\x05", Err(CountInvalid { count: 5 })),
-            (b"\0\0\0\x04", Err(SizeUnread { index: 0 })),
-            (b"\0\0\0\x02\0\0\0\x01a\0\0\0", Err(SizeUnread { index: 1 })),
-            (b"\0\0\0\x02\0\0\0\x01a\0\0\0\0", Err(SizeInvalid { index: 1, size: 0 })),
-            (b"\0\0\0\x01\x80\0\0\0", Err(SizeInvalid { index: 0, size: i32::MIN })),
-            (b"\0\0\0\x01\0\0\0\x04", Err(MessageTooBig { size: 4, max: 3 })),
-            (b"\0\0\0\x01\0\0\0\x03ab", Err(MessageUnread)),
+        let cases: &[(&[u8], BatchError)] = &[
+            (b"\0\0\0", CountUnread),
+            (b"\0\0\0\0", CountInvalid { count: 0 }),
+            (b"\xff\xff\xff\xff", CountInvalid { count: -1 }),
+            (b"\0\0\0\x05", CountInvalid { count: 5 }),
+            (b"\0\0\0\x04", SizeUnread { index: 0 }),
+            (b"\0\0\0\x02\0\0\0\x01a\0\0\0", SizeUnread { index: 1 }),
+            (b"\0\0\0\x02\0\0\0\x01a\0\0\0\0", SizeInvalid { index: 1, size: 0 }),
+            (b"\0\0\0\x01\x80\0\0\0", SizeInvalid { index: 0, size: i32::MIN }),
+            (b"\0\0\0\x01\0\0\0\x04", MessageTooBig { size: 4, max: 3 }),
+            (b"\0\0\0\x01\0\0\0\x03ab", MessageUnread),
         ];
         for (body, expected) in cases {
-            assert_eq!(split_batch(body, &LIMITS), *expected, "{body:?}");
+            assert_eq!(split_batch(body, &LIMITS), Err(*expected), "{body:?}");
         }
     }
 

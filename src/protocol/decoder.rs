@@ -121,7 +121,7 @@ impl Decoder {
                 }
                 Stage::Boundary | Stage::Line => match self.read_line(input, context)? {
                     None => return Ok(None),
-                    Some(Line::Whole(command)) => return Ok(Some(command)),
+                    Some(Line::Whole(short)) => return Ok(Some(short.into_command())),
                     Some(Line::Body(command)) => {
                         self.stage = Stage::Size(command);
                         if command == CommandName::Mpub {
@@ -407,3 +407,6 @@ fn no_memory(command: CommandName) -> ProtocolError {
     };
     ProtocolError::PublishFailed { kind, reason: OverBudget::REASON.into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -304,3 +304,6 @@ pub fn response_json(reply: &Reply<'_>) -> Vec<u8> {
     };
     serde_json::to_vec(&document).expect("numbers and strings always serialize")
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,11 @@
 use std::fmt;
 
 /// A message id as a client sends it: 16 bytes, which NSQ does not require to be hexadecimal.
+///
+/// Aligned so that it travels in whole registers inside of enums; copied a byte off, as it would
+/// lie behind a discriminant, it costs several stalled loads per command.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(align(8))]
 pub struct MessageId(pub [u8; 16]);
 
 impl MessageId {
@@ -60,10 +64,9 @@ fn decode_digits(digits: u64) -> (u64, bool) {
     // byte can overflow into its neighbour: 15 + 9 < 256.
     let letters = digits >> 6 & EACH_BYTE;
     let nibbles = (digits & (0x0f * EACH_BYTE)) + letters * 9;
-    // Anything that is not a digit either leaves the range of a nibble ('g' is 16) or does not
-    // turn back into itself.
-    let in_range = nibbles & (0xf0 * EACH_BYTE) == 0;
-    let valid = in_range & (digits_of_nibbles(nibbles & (0x0f * EACH_BYTE)) == digits);
+    // Whatever the bytes were, what comes back from their nibbles is digits; so only digits can
+    // come back as themselves.
+    let valid = digits_of_nibbles(nibbles & (0x0f * EACH_BYTE)) == digits;
     let bytes = (nibbles | nibbles >> 4) & 0x00ff_00ff_00ff_00ff;
     let pairs = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
     ((pairs | pairs >> 16) & 0xffff_ffff, valid)

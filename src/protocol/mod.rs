@@ -1,4 +1,4 @@
-//! The NSQ wire: bytes ⇄ values. Pure: no I/O, no clock; decoding never allocates per command and
+//! The NSQ wire: bytes ⇄ values. Pure: no I/O, no clock; decoding never allocates per message and
 //! never panics, whatever the bytes are.
 //!
 //! Bytes come in through [`decoder`], which hands out [`command`]s; answers go out through

@@ -16,9 +16,36 @@ use crate::protocol::name::{ChannelName, TopicName};
 /// A decoded line.
 pub(super) enum Line {
     /// The command is complete.
-    Whole(Command<'static>),
+    Whole(Short),
     /// A body follows.
     Body(CommandName),
+}
+
+/// A command without a body. Unlike a [`Command`] it is a few registers large, since every
+/// function here passes it on.
+pub(super) enum Short {
+    Finish(MessageId),
+    Touch(MessageId),
+    Requeue(MessageId, u64),
+    Ready(u64),
+    Subscribe(Box<(TopicName, ChannelName)>),
+    Close,
+    Nop,
+}
+
+impl Short {
+    #[inline]
+    pub(super) fn into_command(self) -> Command<'static> {
+        match self {
+            Self::Finish(id) => Command::Finish { id },
+            Self::Touch(id) => Command::Touch { id },
+            Self::Requeue(id, delay_ms) => Command::Requeue { id, delay_ms },
+            Self::Ready(count) => Command::Ready { count },
+            Self::Subscribe(names) => Command::Sub { topic: names.0, channel: names.1 },
+            Self::Close => Command::Close,
+            Self::Nop => Command::Nop,
+        }
+    }
 }
 
 /// Decodes a line without its line feed. A publish leaves its topic in `topic` (not checked again
@@ -35,24 +62,22 @@ pub(super) fn decode(
     let name = parameters.next().unwrap_or_default();
     match name {
         b"PUB" => decode_topic(CommandName::Pub, &mut parameters, topic),
-        b"FIN" => {
-            let id = decode_id(CommandName::Fin, 1, context, &mut parameters)?;
-            Ok(Line::Whole(Command::Finish { id }))
-        }
+        b"FIN" => decode_id(CommandName::Fin, 1, context, &mut parameters)
+            .map(Short::Finish)
+            .map(Line::Whole),
         b"RDY" => decode_ready(context, &mut parameters),
         b"REQ" => decode_requeue(context, &mut parameters),
-        b"TOUCH" => {
-            let id = decode_id(CommandName::Touch, 1, context, &mut parameters)?;
-            Ok(Line::Whole(Command::Touch { id }))
-        }
-        b"NOP" => Ok(Line::Whole(Command::Nop)),
+        b"TOUCH" => decode_id(CommandName::Touch, 1, context, &mut parameters)
+            .map(Short::Touch)
+            .map(Line::Whole),
+        b"NOP" => Ok(Line::Whole(Short::Nop)),
         b"MPUB" => decode_topic(CommandName::Mpub, &mut parameters, topic),
         b"DPUB" => decode_deferred(context, &mut parameters, topic, delay_ms),
         b"SUB" => decode_subscribe(context, &mut parameters),
         b"CLS" if context.state != State::Subscribed => {
             Err(ProtocolError::WrongState(CommandName::Cls))
         }
-        b"CLS" => Ok(Line::Whole(Command::Close)),
+        b"CLS" => Ok(Line::Whole(Short::Close)),
         b"IDENTIFY" => {
             require_init(CommandName::Identify, context)?;
             Ok(Line::Body(CommandName::Identify))
@@ -77,8 +102,7 @@ impl<'l> Parameters<'l> {
     #[inline]
     fn next(&mut self) -> Option<&'l [u8]> {
         let rest = self.rest?;
-        // Parameters are a few bytes long: a plain loop beats a vector search here.
-        match rest.iter().position(|&byte| byte == b' ') {
+        match find_space(rest) {
             Some(space) => {
                 let (parameter, rest) = rest.split_at(space);
                 self.rest = rest.get(1..);
@@ -140,7 +164,7 @@ fn decode_subscribe(
         .map_err(|_| ProtocolError::BadTopic { command, name: name.into() })?;
     let name = parameters.next().unwrap_or_default();
     let channel = ChannelName::parse(name).map_err(|_| ProtocolError::BadChannel(name.into()))?;
-    Ok(Line::Whole(Command::Sub { topic, channel }))
+    Ok(Line::Whole(Short::Subscribe(Box::new((topic, channel)))))
 }
 
 /// RDY: a count, 1 if there is none. After CLS it is ignored unread.
@@ -150,7 +174,7 @@ fn decode_ready(
 ) -> Result<Line, ProtocolError> {
     match context.state {
         State::Init => return Err(ProtocolError::WrongState(CommandName::Rdy)),
-        State::Closing => return Ok(Line::Whole(Command::Nop)),
+        State::Closing => return Ok(Line::Whole(Short::Nop)),
         State::Subscribed => {}
     }
     let parameter = parameters.next();
@@ -159,7 +183,7 @@ fn decode_ready(
     if count > max {
         return Err(ProtocolError::ReadyOutOfRange { count, max });
     }
-    Ok(Line::Whole(Command::Ready { count }))
+    Ok(Line::Whole(Short::Ready(count)))
 }
 
 /// REQ: an id and a delay, which is clamped.
@@ -170,7 +194,7 @@ fn decode_requeue(
     let id = decode_id(CommandName::Req, 2, context, parameters)?;
     let delay_ms = decode_number(CommandName::Req, parameters.next().unwrap_or_default())?;
     let delay_ms = delay_ms.min(context.limits.max_req_timeout_ms);
-    Ok(Line::Whole(Command::Requeue { id, delay_ms }))
+    Ok(Line::Whole(Short::Requeue(id, delay_ms)))
 }
 
 /// The id that FIN, REQ and TOUCH begin with; the latter two need `count` parameters in all.
@@ -219,6 +243,24 @@ fn recall_topic(
     Ok(())
 }
 
+/// Where the first space is. Parameters are a few bytes long, which a search by eights in a
+/// register finds faster than a byte loop or a vector search that has to be set up.
+#[inline]
+fn find_space(bytes: &[u8]) -> Option<usize> {
+    const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        // A space becomes zero, and of all bytes up to it only zero borrows into its top bit.
+        let zeroed = u64::from_le_bytes(*word) ^ (0x20 * EACH_BYTE);
+        let found = zeroed.wrapping_sub(EACH_BYTE) & !zeroed & (0x80 * EACH_BYTE);
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = tail.iter().position(|&byte| byte == b' ')?;
+    Some(words.len() * 8 + at)
+}
+
 fn require_init(command: CommandName, context: &Context<'_>) -> Result<(), ProtocolError> {
     if context.state == State::Init { Ok(()) } else { Err(ProtocolError::WrongState(command)) }
 }
@@ -226,4 +268,21 @@ fn require_init(command: CommandName, context: &Context<'_>) -> Result<(), Proto
 #[inline]
 fn require_parameters(command: CommandName, enough: bool) -> Result<(), ProtocolError> {
     if enough { Ok(()) } else { Err(ProtocolError::ParameterCount(command)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_first_space_is_found(
+            bytes in vec(prop_oneof![any::<u8>(), 0x1f..0x22u8, 0x9f..0xa2u8], 0..40),
+        ) {
+            let naive = bytes.iter().position(|&byte| byte == b' ');
+            prop_assert_eq!(find_space(&bytes), naive);
+        }
+    }
 }
