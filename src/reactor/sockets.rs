@@ -117,4 +117,16 @@ impl Sockets {
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
+
+    /// All sockets in the table.
+    #[cfg(test)]
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        let places = self.places.iter().enumerate().filter(|(_, place)| place.socket.is_some());
+        places
+            .map(|(index, place)| Token {
+                index: u32::try_from(index).unwrap(),
+                generation: place.generation,
+            })
+            .collect()
+    }
 }

@@ -161,7 +161,7 @@ impl Uring {
         None
     }
 
-    fn linger_ended(&mut self, token: Token) {
+    pub(super) fn linger_ended(&mut self, token: Token) {
         let Some(socket) = self.sockets.find(token) else { return };
         if socket.closing == Closing::Lingering && socket.sending.is_some() {
             self.counters.lingers_cut += 1;
