@@ -100,6 +100,15 @@ impl Sockets {
         self.find(token).filter(|socket| socket.closing == Closing::No)
     }
 
+    /// Whether the socket of `token` exists and its caller has not closed it.
+    pub(super) fn is_open(&self, token: Token) -> bool {
+        let place = self.places.get(token.index as usize);
+        place.is_some_and(|place| {
+            place.generation == token.generation
+                && place.socket.as_ref().is_some_and(|socket| socket.closing == Closing::No)
+        })
+    }
+
     /// Takes the socket out; its place gets a new generation, so that late completions and stale
     /// tokens miss it.
     pub(super) fn remove(&mut self, token: Token) -> Option<Socket> {
