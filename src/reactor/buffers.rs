@@ -234,4 +234,10 @@ impl Buffers {
     pub(super) fn available(&self) -> usize {
         self.with_kernel
     }
+
+    /// How many buffers there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.states.len()
+    }
 }

@@ -109,3 +109,78 @@ fn unix_name(address: Option<SocketAddrUnix>) -> String {
     let path = address.as_ref().and_then(SocketAddrUnix::path_bytes);
     path.map_or_else(|| "@".to_owned(), |path| String::from_utf8_lossy(path).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    #[test]
+    fn shards_share_a_port_that_nobody_else_gets() {
+        let listeners = bind_tcp(loopback(0), 3).unwrap();
+        let addresses: Vec<_> =
+            listeners.iter().map(|listener| local_address(listener).unwrap()).collect();
+        assert!(addresses.iter().all(|address| *address == addresses[0]));
+        assert_ne!(addresses[0].port(), 0);
+        let error = bind_tcp(addresses[0], 3).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE), "a second daemon");
+        drop(listeners);
+        bind_tcp(addresses[0], 1).unwrap();
+    }
+
+    #[test]
+    fn every_listener_is_given_connections() {
+        let listeners: Vec<TcpListener> =
+            bind_tcp(loopback(0), 2).unwrap().into_iter().map(TcpListener::from).collect();
+        let address = listeners[0].local_addr().unwrap();
+        let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut accepted = 0;
+        for listener in listeners {
+            listener.set_nonblocking(true).unwrap();
+            let share = std::iter::from_fn(|| listener.accept().ok()).count();
+            assert!(share > 0, "one listener got all {}", clients.len());
+            accepted += share;
+        }
+        assert_eq!(accepted, clients.len());
+    }
+
+    #[test]
+    fn an_unspecified_address_takes_ipv4_clients() {
+        let listener = bind_tcp("0.0.0.0:0".parse().unwrap(), 1).unwrap().remove(0);
+        let port = local_address(&listener).unwrap().port();
+        let client = TcpStream::connect(loopback(port)).unwrap();
+        let (socket, _) = TcpListener::from(listener).accept().unwrap();
+        // Also when it came through IPv6, an IPv4 client has its own name.
+        assert_eq!(peer_name(&socket.into()), client.local_addr().unwrap().to_string());
+    }
+
+    #[test]
+    fn an_ipv6_peer_is_named_in_brackets() {
+        let Ok(listener) = bind_tcp("[::1]:0".parse().unwrap(), 1) else { return };
+        let listener = TcpListener::from(listener.into_iter().next().unwrap());
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let port = client.local_addr().unwrap().port();
+        assert_eq!(peer_name(&socket.into()), format!("[::1]:{port}"));
+    }
+
+    #[test]
+    fn unix_sockets() {
+        let path = std::env::temp_dir().join(format!("ringmain-listen-{}", std::process::id()));
+        let listener = bind_unix(&path).unwrap();
+        let error = bind_unix(&path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE), "the file is there");
+        let client = UnixStream::connect(&path).unwrap();
+        let (socket, _) = UnixListener::from(listener).accept().unwrap();
+        assert_eq!(peer_name(&socket.into()), "@");
+        assert_eq!(peer_name(&client.into()), path.to_str().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(bind_unix(Path::new("/nonexistent/socket")).is_err());
+    }
+}

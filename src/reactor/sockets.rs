@@ -100,6 +100,15 @@ impl Sockets {
         self.find(token).filter(|socket| socket.closing == Closing::No)
     }
 
+    /// Whether the socket of `token` exists and its caller has not closed it.
+    pub(super) fn is_open(&self, token: Token) -> bool {
+        let place = self.places.get(token.index as usize);
+        place.is_some_and(|place| {
+            place.generation == token.generation
+                && place.socket.as_ref().is_some_and(|socket| socket.closing == Closing::No)
+        })
+    }
+
     /// Takes the socket out; its place gets a new generation, so that late completions and stale
     /// tokens miss it.
     pub(super) fn remove(&mut self, token: Token) -> Option<Socket> {
@@ -116,5 +125,17 @@ impl Sockets {
     /// Sockets in the table, closing ones included.
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    /// All sockets in the table.
+    #[cfg(test)]
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        let places = self.places.iter().enumerate().filter(|(_, place)| place.socket.is_some());
+        places
+            .map(|(index, place)| Token {
+                index: u32::try_from(index).unwrap(),
+                generation: place.generation,
+            })
+            .collect()
     }
 }

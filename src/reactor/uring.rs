@@ -12,6 +12,7 @@ mod tests;
 mod user_data;
 mod wake;
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -45,8 +46,9 @@ pub struct Uring {
     sockets: ManuallyDrop<Sockets>,
     listeners: Listeners,
     wake: Wake,
-    /// Sockets whose receive found no buffer, oldest first.
-    starved: Vec<Token>,
+    /// Sockets whose receive found no buffer, oldest first. Some may have been stopped or closed
+    /// since: their state tells.
+    starved: VecDeque<Token>,
     /// Sockets whose receive was stopped, and whose caller has not been told yet.
     stopped: Vec<Token>,
     counters: Counters,
@@ -77,7 +79,7 @@ impl Uring {
             sockets: ManuallyDrop::new(Sockets::default()),
             listeners: Listeners::default(),
             wake,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             stopped: Vec::new(),
             counters: Counters::default(),
         };
@@ -94,11 +96,11 @@ impl Uring {
         self.sockets.insert(socket)
     }
 
-    /// Starts delivering the socket's bytes. Does nothing when they are being delivered already;
-    /// a receive that is being stopped has to end first.
+    /// Starts delivering the socket's bytes. Does nothing when a receive is started already:
+    /// one that is being stopped has to be reported as ended first.
     pub fn start_receive(&mut self, token: Token) {
         let Some(socket) = self.sockets.find_open(token) else { return };
-        if socket.receive == Receive::Idle {
+        if socket.receive == Receive::Idle && !self.stopped.contains(&token) {
             self.arm_receive(token);
         }
     }
@@ -129,8 +131,8 @@ impl Uring {
     }
 
     /// Whether the token is open.
-    pub fn is_open(&mut self, token: Token) -> bool {
-        self.sockets.find_open(token).is_some()
+    pub fn is_open(&self, token: Token) -> bool {
+        self.sockets.is_open(token)
     }
 
     /// Gives the socket away, for another thread to go on with. Only when nothing is outstanding:
@@ -264,7 +266,6 @@ impl Uring {
             }
             Receive::Starved => {
                 socket.receive = Receive::Idle;
-                self.starved.retain(|starved| *starved != token);
                 self.stopped.push(token);
             }
         }
@@ -273,12 +274,15 @@ impl Uring {
     /// Starts receives again that had found no buffer: at most as many as there are buffers, since
     /// each may take one at once.
     fn feed_starved(&mut self) {
-        let count = self.starved.len().min(self.buffers.available());
-        for position in 0..count {
-            let token = self.starved[position];
-            self.arm_receive(token);
+        let mut buffers = self.buffers.available();
+        while buffers > 0 {
+            let Some(token) = self.starved.pop_front() else { return };
+            let socket = self.sockets.find(token);
+            if socket.is_some_and(|socket| socket.receive == Receive::Starved) {
+                self.arm_receive(token);
+                buffers -= 1;
+            }
         }
-        self.starved.drain(..count);
     }
 
     /// Gives the kernel what is left of the socket's outstanding send.

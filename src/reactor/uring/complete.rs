@@ -99,15 +99,13 @@ impl Uring {
         }
         let stopping = receive == Receive::Stopping;
         let cause = match -result {
-            libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN if stopping => {
-                ReceiveEnd::Stopped
-            }
+            libc::ENOBUFS | libc::ECANCELED | libc::EINTR if stopping => ReceiveEnd::Stopped,
             libc::ENOBUFS => {
                 self.counters.buffers_exhausted += 1;
                 self.starve(token);
                 return None;
             }
-            libc::EINTR | libc::EAGAIN => {
+            libc::EINTR => {
                 self.arm_receive(token);
                 return None;
             }
@@ -128,7 +126,7 @@ impl Uring {
     fn starve(&mut self, token: Token) {
         if let Some(socket) = self.sockets.find(token) {
             socket.receive = Receive::Starved;
-            self.starved.push(token);
+            self.starved.push_back(token);
         }
     }
 
@@ -144,7 +142,7 @@ impl Uring {
             }
             // Nothing of something was taken: going on would never end.
             0 => Err(Errno(libc::EPIPE)),
-            _ if matches!(-result, libc::EINTR | libc::EAGAIN) => Ok(()),
+            _ if -result == libc::EINTR => Ok(()),
             _ => Err(Errno(-result)),
         };
         if outcome.is_ok() && socket.sent < length && socket.closing != Closing::Aborted {
@@ -161,7 +159,7 @@ impl Uring {
         None
     }
 
-    fn linger_ended(&mut self, token: Token) {
+    pub(super) fn linger_ended(&mut self, token: Token) {
         let Some(socket) = self.sockets.find(token) else { return };
         if socket.closing == Closing::Lingering && socket.sending.is_some() {
             self.counters.lingers_cut += 1;

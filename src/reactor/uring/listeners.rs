@@ -93,7 +93,7 @@ impl Uring {
 
     fn accept_failed(&mut self, listener: ListenerIndex, errno: i32) -> Option<Completion> {
         // The connection was gone before it was accepted, or the call was disturbed.
-        if matches!(errno, libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EAGAIN) {
+        if matches!(errno, libc::ECONNABORTED | libc::EPROTO | libc::EINTR) {
             self.arm_accept(listener.0);
             return None;
         }

@@ -169,6 +169,12 @@ impl Queue {
         }
     }
 
+    /// Whether there is a completion to pop.
+    #[cfg(test)]
+    pub(super) fn has_completions(&self) -> bool {
+        self.taken < self.reaped.len()
+    }
+
     /// The next completion that was taken out of the ring.
     pub(super) fn pop(&mut self) -> Option<cqueue::Entry> {
         let entry = self.reaped.get(self.taken)?.clone();

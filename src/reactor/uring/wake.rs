@@ -53,6 +53,16 @@ pub struct WakeHandle {
     waker: ControlWaker,
 }
 
+#[cfg(test)]
+impl WakeHandle {
+    /// One that cannot post to the ring.
+    pub(super) fn with_broken_ring(mut self) -> Self {
+        let no_ring = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        self.ring = Arc::new(no_ring);
+        self
+    }
+}
+
 /// The waking side of a reactor.
 pub(super) struct Wake {
     own: WakeHandle,
