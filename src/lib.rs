@@ -9,3 +9,9 @@ pub mod limits;
 pub mod protocol;
 
 pub mod broker;
+
+pub mod control;
+
+pub mod options;
+
+pub mod log;

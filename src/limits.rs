@@ -25,5 +25,9 @@ pub const MEM_QUEUE_SIZE_DEFAULT: usize = 10_000;
 /// Most shards a daemon runs; user data on the ring gives a shard index 8 bits.
 pub const SHARDS_MAX: usize = 256;
 
+/// Log lines waiting for standard error; further ones are dropped and counted. At some 200 bytes
+/// each, 2 MB when nobody reads.
+pub const LOG_LINES_QUEUED_MAX: usize = 10_000;
+
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);

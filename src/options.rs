@@ -1,0 +1,88 @@
+//! What the daemon is told: command line and configuration file, read as NSQ reads them.
+//!
+//! A flag wins over the file, the file over the default. The command line is brought from Go's
+//! syntax into clap's ([`argv`]), the file's values into flags ([`config_file`]); from there on
+//! both go through the one table of flags ([`flags`]).
+
+mod address;
+mod argv;
+mod config_file;
+mod defaults;
+pub mod duration;
+mod exit;
+mod flags;
+mod validate;
+mod value;
+
+pub use address::{ListenAddress, split_host_port};
+pub use exit::Exit;
+pub use flags::Options;
+pub use value::{IoDriver, TlsRequired, TlsVersion};
+
+use clap::{CommandFactory, FromArgMatches};
+use std::ffi::OsString;
+
+/// The NSQ version whose behaviour this daemon has, as clients and dashboards see it.
+pub const VERSION: &str = "1.3.0";
+
+/// What `--version` prints, and what begins the text form of `/stats`.
+pub fn version_text() -> String {
+    format!("nsqd v{VERSION} (built w/rust{})", env!("RINGMAIN_RUSTC_VERSION"))
+}
+
+/// Reads the arguments that follow the program's name, and the configuration file they name.
+///
+/// # Errors
+/// An [`Exit`] when there is nothing to run: the version or help was asked for, or something is
+/// wrong with what was given.
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit> {
+    let command = Options::command();
+    let normalised = argv::normalise(&command, arguments);
+    let given =
+        matches(&command, &normalised.flags).map_err(|error| Exit::flag(&command, &error))?;
+    match normalised.end {
+        argv::End::Arguments => {}
+        argv::End::Help => return Err(Exit::help(&command)),
+        argv::End::BadSyntax(argument) => return Err(Exit::bad_syntax(&command, &argument)),
+    }
+    let given = options_of(&given);
+    if given.version {
+        return Err(Exit::success(format!("{}\n", version_text())));
+    }
+
+    let mut flags = match given.config.as_str() {
+        "" => Vec::new(),
+        path => config_file::flags(&command, path)?,
+    };
+    // A repeated flag replaces the file's list; of single values the last one counts anyway.
+    flags.retain(|from_file| {
+        !normalised.flags.iter().any(|flag| name_of(flag) == name_of(from_file))
+    });
+    flags.extend(normalised.flags);
+    let all = matches(&command, &flags).map_err(|error| Exit::flag(&command, &error))?;
+    validate::validate(options_of(&all))
+}
+
+impl Default for Options {
+    /// What an empty command line gives.
+    fn default() -> Self {
+        options_of(&matches(&Self::command(), &[]).expect("every flag has a valid default"))
+    }
+}
+
+fn matches(command: &clap::Command, flags: &[String]) -> Result<clap::ArgMatches, clap::Error> {
+    let name = command.get_name().to_owned();
+    command.clone().try_get_matches_from(std::iter::once(name).chain(flags.iter().cloned()))
+}
+
+fn options_of(matches: &clap::ArgMatches) -> Options {
+    Options::from_arg_matches(matches).expect("the matches come from the same table")
+}
+
+/// `--name` of `--name=value`.
+fn name_of(flag: &str) -> &str {
+    flag.split_once('=').map_or(flag, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests;

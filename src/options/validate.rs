@@ -1,0 +1,135 @@
+//! What makes a set of options unfit to run, and which options have no effect.
+
+use super::{Exit, ListenAddress, Options, TlsRequired};
+use crate::limits::SHARDS_MAX;
+use serde_json::Value;
+
+/// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 29] = [
+    ("broadcast_http_port", NO_LOOKUP),
+    ("broadcast_tcp_port", NO_LOOKUP),
+    ("nsqlookupd_tcp_addresses", NO_LOOKUP),
+    ("auth_http_request_method", NO_AUTH),
+    ("http_client_connect_timeout", NO_LOOKUP),
+    ("http_client_request_timeout", NO_LOOKUP),
+    ("https_address", NO_TLS),
+    ("tls_min_version", NO_TLS),
+    ("tls_root_ca_file", NO_TLS),
+    ("deflate", NO_COMPRESSION),
+    ("max_deflate_level", NO_COMPRESSION),
+    ("snappy", NO_COMPRESSION),
+    ("data_path", NO_DISK),
+    ("max_bytes_per_file", NO_DISK),
+    ("sync_every", NO_DISK),
+    ("sync_timeout", NO_DISK),
+    ("queue_scan_selection_count", NO_SCAN),
+    ("queue_scan_worker_pool_max", NO_SCAN),
+    ("statsd_address", NO_STATSD),
+    ("statsd_interval", NO_STATSD),
+    ("statsd_mem_stats", NO_STATSD),
+    ("statsd_prefix", NO_STATSD),
+    ("statsd_udp_packet_size", NO_STATSD),
+    ("statsd_exclude_ephemeral", NO_STATSD),
+    ("e2e_processing_latency_percentiles", NO_PERCENTILES),
+    ("e2e_processing_latency_window_time", NO_PERCENTILES),
+    ("topology_region", NO_TOPOLOGY),
+    ("topology_zone", NO_TOPOLOGY),
+    ("enable_experiment", NO_TOPOLOGY),
+];
+
+const NO_LOOKUP: &str = "nsqlookupd is not supported yet";
+const NO_AUTH: &str = "auth servers are not supported yet";
+const NO_TLS: &str = "TLS is not supported yet";
+const NO_COMPRESSION: &str = "compression is not supported yet";
+const NO_DISK: &str = "messages are not written to disk yet";
+const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
+const NO_STATSD: &str = "statsd is not supported yet";
+const NO_PERCENTILES: &str = "processing times are not measured yet";
+const NO_TOPOLOGY: &str = "topology does not influence delivery yet";
+
+/// Checks the options, in NSQ's order of evaluation, and completes them.
+pub(super) fn validate(mut options: Options) -> Result<Options, Exit> {
+    options.e2e_processing_latency_percentiles.sort_by(|a, b| b.total_cmp(a));
+    if !options.tls_client_auth_policy.is_empty() && options.tls_required == TlsRequired::No {
+        options.tls_required = TlsRequired::Yes;
+    }
+    check(&options).map_err(|reason| Exit::instantiate(&reason))?;
+    options.warnings = warnings(&options);
+    Ok(options)
+}
+
+fn check(options: &Options) -> Result<(), String> {
+    require((1..=9).contains(&options.max_deflate_level), "--max-deflate-level must be [1,9]")?;
+    require((0..1024).contains(&options.id), "--node-id must be [0,1024)")?;
+    check_security(options)?;
+    let method = options.auth_http_request_method.as_str();
+    let known = matches!(method, "get" | "post");
+    require(known, "--auth-http-request-method must be post or get")?;
+    for percentile in &options.e2e_processing_latency_percentiles {
+        if !(*percentile > 0.0 && *percentile <= 1.0) {
+            return Err(format!("invalid E2E processing latency percentile: {percentile}"));
+        }
+    }
+    check_numbers(options)?;
+    for address in [&options.tcp_address, &options.http_address] {
+        ListenAddress::parse(address)
+            .map_err(|reason| format!("listen ({address}) failed - {reason}"))?;
+    }
+    Ok(())
+}
+
+/// Running without the protection that was asked for would be worse than not running.
+fn check_security(options: &Options) -> Result<(), String> {
+    let asked = [("--tls-cert", &options.tls_cert), ("--tls-key", &options.tls_key)];
+    if let Some((flag, _)) = asked.iter().find(|(_, value)| !value.is_empty()) {
+        return Err(format!("{flag} is set, but this version has no TLS; run it without"));
+    }
+    require(
+        options.tls_required == TlsRequired::No,
+        "cannot require TLS client connections without TLS key and cert",
+    )?;
+    require(
+        options.auth_http_addresses.is_empty(),
+        "--auth-http-address is set, but this version has no AUTH; run it without",
+    )
+}
+
+fn check_numbers(options: &Options) -> Result<(), String> {
+    let shards = (1..=SHARDS_MAX).contains(&options.shards);
+    require(shards, &format!("--shards must be [1,{SHARDS_MAX}]"))?;
+    // NSQ's integers are 32 bits wide on the wire.
+    let wire = 1..=i32::MAX as usize;
+    require(wire.contains(&options.max_msg_size), "--max-msg-size must be [1,2147483647]")?;
+    require(wire.contains(&options.max_body_size), "--max-body-size must be [1,2147483647]")?;
+    require(!options.output_buffer_timeout.is_zero(), "--output-buffer-timeout must be positive")?;
+    require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
+    require(options.memory_budget > 0, "--memory-budget must be positive")
+}
+
+fn require(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+/// One line for each option that differs from its default and has no effect.
+fn warnings(options: &Options) -> Vec<String> {
+    let (given, defaults) = (by_name(options), by_name(&Options::default()));
+    let mut warnings: Vec<String> = WITHOUT_EFFECT
+        .iter()
+        .filter(|(name, _)| given.get(*name) != defaults.get(*name))
+        .map(|(name, reason)| format!("option {name} has no effect: {reason}"))
+        .collect();
+    for (given, flag, instead) in [
+        (options.verbose, "--verbose", "--log-level"),
+        (options.worker_id, "--worker-id", "--node-id"),
+    ] {
+        if given {
+            warnings.push(format!("{flag} has no effect: use {instead}"));
+        }
+    }
+    warnings
+}
+
+/// The options as `/config` names them.
+pub(super) fn by_name(options: &Options) -> Value {
+    serde_json::to_value(options).expect("options are numbers, strings and lists of them")
+}
