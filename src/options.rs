@@ -15,8 +15,10 @@ mod validate;
 mod value;
 
 pub use address::{ListenAddress, split_host_port};
+pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
+pub use validate::by_name;
 pub use value::{IoDriver, TlsRequired, TlsVersion};
 
 use clap::{CommandFactory, FromArgMatches};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The operating system's host name; empty when it has none or it is not UTF-8.
-pub(super) fn hostname() -> String {
+pub fn hostname() -> String {
     rustix::system::uname().nodename().to_str().unwrap_or_default().to_owned()
 }
 

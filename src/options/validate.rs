@@ -129,7 +129,7 @@ fn warnings(options: &Options) -> Vec<String> {
     warnings
 }
 
-/// The options as `/config` names them.
-pub(super) fn by_name(options: &Options) -> Value {
+/// The options as `/config` names them, with the values it answers.
+pub fn by_name(options: &Options) -> Value {
     serde_json::to_value(options).expect("options are numbers, strings and lists of them")
 }

@@ -1,0 +1,139 @@
+//! `/topic/…` and `/channel/…`: create, delete, empty, pause, unpause.
+
+use super::body;
+use super::query::Query;
+use super::response::{CHANNEL_NOT_FOUND, Fault, INTERNAL_ERROR, Reply, TOPIC_NOT_FOUND};
+use super::shards::Unavailable;
+use super::state::Control;
+use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction};
+use crate::protocol::name::TopicName;
+use axum::extract::{FromRequest, Request, State};
+use std::sync::Arc;
+
+/// The parameters of a request whose body means nothing: it is read and forgotten.
+pub(super) struct Parameters(pub(super) Query);
+
+impl<S: Sync> FromRequest<S> for Parameters {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
+        let query = Query::of(request.uri());
+        body::discard(request.into_body()).await;
+        Ok(Self(query?))
+    }
+}
+
+type Shared = State<Arc<Control>>;
+
+pub(super) async fn create_topic(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    let topic = query.topic("INVALID_TOPIC")?;
+    control.shards.create(topic).await.map_err(|Unavailable| INTERNAL_ERROR)?;
+    Ok(Reply::Empty)
+}
+
+pub(super) async fn delete_topic(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    outcome(control.shards.delete(existing_topic(&query)?).await)
+}
+
+pub(super) async fn empty_topic(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    let topic = query.topic("INVALID_TOPIC")?;
+    act_on_topic(&control, topic, TopicAction::Empty).await
+}
+
+pub(super) async fn pause_topic(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_topic(&control, existing_topic(&query)?, TopicAction::Pause).await
+}
+
+pub(super) async fn unpause_topic(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_topic(&control, existing_topic(&query)?, TopicAction::Unpause).await
+}
+
+pub(super) async fn create_channel(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_channel(&control, &query, ChannelAction::Create).await
+}
+
+pub(super) async fn delete_channel(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_channel(&control, &query, ChannelAction::Delete).await
+}
+
+pub(super) async fn empty_channel(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_channel(&control, &query, ChannelAction::Empty).await
+}
+
+pub(super) async fn pause_channel(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_channel(&control, &query, ChannelAction::Pause).await
+}
+
+pub(super) async fn unpause_channel(
+    State(control): Shared,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    act_on_channel(&control, &query, ChannelAction::Unpause).await
+}
+
+/// A topic whose name NSQ does not check here: an invalid one simply does not exist.
+fn existing_topic(query: &Query) -> Result<TopicName, Fault> {
+    TopicName::parse(query.topic_bytes()?).map_err(|_| TOPIC_NOT_FOUND)
+}
+
+async fn act_on_topic(
+    control: &Control,
+    topic: TopicName,
+    action: TopicAction,
+) -> Result<Reply, Fault> {
+    let request = |topic, _| AdminRequest::Topic { topic, action };
+    outcome(control.shards.ask_home(topic, false, request).await)
+}
+
+async fn act_on_channel(
+    control: &Control,
+    query: &Query,
+    action: ChannelAction,
+) -> Result<Reply, Fault> {
+    let (topic, channel) = query.topic_and_channel()?;
+    let request = |topic, _| AdminRequest::Channel { topic, channel, action };
+    outcome(control.shards.ask_home(topic, false, request).await)
+}
+
+fn outcome(reply: Result<AdminReply, Unavailable>) -> Result<Reply, Fault> {
+    match reply {
+        Ok(AdminReply::Done) => Ok(Reply::Empty),
+        Ok(AdminReply::TopicNotFound) => Err(TOPIC_NOT_FOUND),
+        Ok(AdminReply::ChannelNotFound) => Err(CHANNEL_NOT_FOUND),
+        Ok(reply) => {
+            tracing::error!("a shard refused an operation - {reply:?}");
+            Err(INTERNAL_ERROR)
+        }
+        Err(Unavailable) => {
+            tracing::error!("a shard does not answer");
+            Err(INTERNAL_ERROR)
+        }
+    }
+}

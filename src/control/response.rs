@@ -1,0 +1,111 @@
+//! Answers of the HTTP API: NSQ's headers, error bodies and JSON.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
+use std::io;
+
+/// A request that succeeded.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Text without NSQ's header, as `/ping` answers.
+    Plain(&'static str),
+    /// No body.
+    Empty,
+    /// Text as it is.
+    Text(String),
+    /// A JSON document.
+    Json(Vec<u8>),
+}
+
+/// A request that failed: the status and NSQ's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault(pub(super) StatusCode, pub(super) &'static str);
+
+pub(super) const INVALID_REQUEST: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
+pub(super) const INTERNAL_ERROR: Fault = Fault(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR");
+pub(super) const TOPIC_NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "TOPIC_NOT_FOUND");
+pub(super) const CHANNEL_NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "CHANNEL_NOT_FOUND");
+pub(super) const NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "NOT_FOUND");
+pub(super) const METHOD_NOT_ALLOWED: Fault =
+    Fault(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const NSQ_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-nsq-content-type");
+const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
+
+impl Reply {
+    /// A value as JSON.
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        Self::Json(json(value))
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Plain(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
+            Self::Empty => ([(NSQ_CONTENT_TYPE, NSQ_VERSION)], Body::empty()).into_response(),
+            Self::Text(text) => {
+                ([(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)], text).into_response()
+            }
+            Self::Json(bytes) => {
+                ([(CONTENT_TYPE, JSON), (NSQ_CONTENT_TYPE, NSQ_VERSION)], bytes).into_response()
+            }
+        }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Message {
+            message: &'static str,
+        }
+        (self.0, Reply::json(&Message { message: self.1 })).into_response()
+    }
+}
+
+/// JSON as Go writes it: compact, with characters that mean something to HTML escaped.
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, HtmlSafe);
+    value.serialize(&mut serializer).expect("values are plain structs and memory takes all bytes");
+    bytes
+}
+
+struct HtmlSafe;
+
+impl Formatter for HtmlSafe {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        let mut rest = fragment;
+        while let Some(at) = rest.find(special) {
+            let (plain, from) = rest.split_at(at);
+            let character = from.chars().next().expect("find gives the start of a character");
+            CompactFormatter.write_string_fragment(writer, plain)?;
+            write!(writer, "\\u{:04x}", u32::from(character))?;
+            rest = &from[character.len_utf8()..];
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_escapes_what_html_would_read() {
+        let text = json(&["<a href=\"x\">&\u{2028}é\n</a>"]);
+        let expected = r#"["\u003ca href=\"x\"\u003e\u0026\u2028é\n\u003c/a\u003e"]"#;
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+}

@@ -1,0 +1,61 @@
+//! What all requests of the HTTP API share.
+
+use super::shards::{ShardPort, Shards};
+use crate::limits::{BODY_PERMIT_BYTES, HTTP_BODY_BYTES_MAX, HTTP_STATS_AT_ONCE_MAX};
+use crate::log::LogFilter;
+use crate::options::Options;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+
+/// The daemon's real ports, as `/info` tells them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    /// −1 for a unix socket.
+    pub(super) tcp: i32,
+    /// −1 for a unix socket, 0 when HTTP is disabled.
+    pub(super) http: i32,
+}
+
+/// Shared by every request.
+pub(super) struct Control {
+    pub(super) shards: Shards,
+    /// The options in force; `/config` changes a copy and puts it here.
+    pub(super) options: watch::Sender<Options>,
+    pub(super) ports: Ports,
+    pub(super) started: Instant,
+    pub(super) started_at: jiff::Timestamp,
+    pub(super) log_filter: Option<LogFilter>,
+    /// `/stats` holds a snapshot of everything in memory: only so many at once.
+    pub(super) stats_turns: Semaphore,
+    /// Memory for request bodies, in units of [`BODY_PERMIT_BYTES`].
+    body_memory: Semaphore,
+}
+
+impl Control {
+    pub(super) fn new(
+        options: Options,
+        shards: Vec<ShardPort>,
+        ports: Ports,
+        log_filter: Option<LogFilter>,
+    ) -> Self {
+        Self {
+            shards: Shards::new(shards),
+            options: watch::Sender::new(options),
+            ports,
+            started: Instant::now(),
+            started_at: jiff::Timestamp::now(),
+            log_filter,
+            stats_turns: Semaphore::new(HTTP_STATS_AT_ONCE_MAX),
+            body_memory: Semaphore::new(HTTP_BODY_BYTES_MAX / BODY_PERMIT_BYTES),
+        }
+    }
+
+    /// Waits until a body of so many bytes may be held. A body larger than all the memory for
+    /// bodies waits for all of it, so that it is at least alone.
+    pub(super) async fn body_memory(&self, bytes: usize) -> SemaphorePermit<'_> {
+        let all = HTTP_BODY_BYTES_MAX / BODY_PERMIT_BYTES;
+        let permits = bytes.div_ceil(BODY_PERMIT_BYTES).clamp(1, all);
+        let permits = u32::try_from(permits).expect("the number of all permits fits");
+        self.body_memory.acquire_many(permits).await.expect("the semaphore is never closed")
+    }
+}

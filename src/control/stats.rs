@@ -1,0 +1,50 @@
+//! `/stats`: gathers every shard's pages and shows them as JSON or text.
+
+mod json;
+mod memory;
+mod snapshot;
+mod text;
+
+use super::entities::Parameters;
+use super::query::Query;
+use super::response::{Fault, INTERNAL_ERROR, Reply};
+use super::shards::Unavailable;
+use super::state::Control;
+use axum::extract::State;
+use std::sync::Arc;
+
+pub(super) async fn stats(
+    State(control): State<Arc<Control>>,
+    Parameters(query): Parameters,
+) -> Result<Reply, Fault> {
+    let switch = |name| query.value(name).and_then(Query::switch).unwrap_or(true);
+    let filter = |name| query.value(name).filter(|value| !value.is_empty());
+    let wanted = snapshot::Wanted {
+        topic: filter("topic"),
+        channel: filter("channel"),
+        clients: switch("include_clients"),
+    };
+    let _turn = control.stats_turns.acquire().await.expect("the semaphore is never closed");
+    let snapshot = snapshot::take(&control.shards, &wanted).await.map_err(|Unavailable| {
+        tracing::error!("/stats: a shard does not answer");
+        INTERNAL_ERROR
+    })?;
+    let memory = switch("include_mem").then(memory::Memory::measure);
+    let moment = Moment {
+        started_at: control.started_at,
+        now: jiff::Timestamp::now(),
+        uptime: control.started.elapsed(),
+    };
+    if query.value("format") == Some(b"json") {
+        Ok(json::render(&snapshot, memory, &moment))
+    } else {
+        Ok(Reply::Text(text::render(&snapshot, memory, &moment)))
+    }
+}
+
+/// The times that a page of statistics shows.
+struct Moment {
+    started_at: jiff::Timestamp,
+    now: jiff::Timestamp,
+    uptime: std::time::Duration,
+}

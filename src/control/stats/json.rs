@@ -1,0 +1,170 @@
+//! `/stats?format=json`, keys in NSQ's order.
+
+use super::Moment;
+use super::memory::Memory;
+use super::snapshot::Snapshot;
+use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
+use crate::control::node::HEALTH;
+use crate::control::response::Reply;
+use crate::options::VERSION;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: &'static str,
+    health: &'static str,
+    start_time: i64,
+    topics: Option<Vec<Topic<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+    producers: Option<Vec<Client<'a>>>,
+}
+
+#[derive(Serialize)]
+struct Topic<'a> {
+    topic_name: &'a str,
+    channels: Vec<Channel<'a>>,
+    depth: u64,
+    backend_depth: u64,
+    message_count: u64,
+    message_bytes: u64,
+    paused: bool,
+    e2e_processing_latency: Latency,
+}
+
+#[derive(Serialize)]
+struct Channel<'a> {
+    channel_name: &'a str,
+    depth: u64,
+    backend_depth: u64,
+    in_flight_count: u64,
+    deferred_count: u64,
+    message_count: u64,
+    requeue_count: u64,
+    timeout_count: u64,
+    client_count: u64,
+    clients: Option<Vec<Client<'a>>>,
+    paused: bool,
+    e2e_processing_latency: Latency,
+}
+
+/// Never absent: NSQ's own tools read into it without looking.
+#[derive(Default, Serialize)]
+struct Latency {
+    count: u64,
+    percentiles: Option<[f64; 0]>,
+}
+
+#[derive(Serialize)]
+struct Client<'a> {
+    client_id: &'a str,
+    hostname: &'a str,
+    version: &'static str,
+    remote_address: &'a str,
+    state: u8,
+    ready_count: u64,
+    in_flight_count: u64,
+    message_count: u64,
+    finish_count: u64,
+    requeue_count: u64,
+    connect_ts: i64,
+    sample_rate: u8,
+    deflate: bool,
+    snappy: bool,
+    user_agent: &'a str,
+    topology_zone: &'a str,
+    topology_region: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub_counts: Vec<PublishCount<'a>>,
+    tls: bool,
+    tls_cipher_suite: &'static str,
+    tls_version: &'static str,
+    tls_negotiated_protocol: &'static str,
+    tls_negotiated_protocol_is_mutual: bool,
+}
+
+#[derive(Serialize)]
+struct PublishCount<'a> {
+    topic: &'a str,
+    count: u64,
+}
+
+/// The whole document.
+pub(super) fn render(snapshot: &Snapshot, memory: Option<Memory>, moment: &Moment) -> Reply {
+    let topics = snapshot.topics.as_ref();
+    let producers: Vec<_> = snapshot.producers().map(|session| client(snapshot, session)).collect();
+    Reply::json(&Document {
+        version: VERSION,
+        health: HEALTH,
+        start_time: moment.started_at.as_second(),
+        topics: topics.map(|topics| topics.iter().map(|entry| topic(snapshot, entry)).collect()),
+        memory,
+        producers: if producers.is_empty() { None } else { Some(producers) },
+    })
+}
+
+fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
+    Topic {
+        topic_name: topic.name.as_str(),
+        channels: topic.channels.iter().map(|entry| channel(snapshot, topic, entry)).collect(),
+        depth: topic.depth,
+        backend_depth: topic.backend_depth,
+        message_count: topic.message_count,
+        message_bytes: topic.message_bytes,
+        paused: topic.paused,
+        e2e_processing_latency: Latency::default(),
+    }
+}
+
+fn channel<'a>(
+    snapshot: &'a Snapshot,
+    topic: &'a TopicStats,
+    channel: &'a ChannelStats,
+) -> Channel<'a> {
+    let clients = snapshot.clients_of(topic.name, channel.name);
+    Channel {
+        channel_name: channel.name.as_str(),
+        depth: channel.depth,
+        backend_depth: channel.backend_depth,
+        in_flight_count: channel.in_flight_count,
+        deferred_count: channel.deferred_count,
+        message_count: channel.message_count,
+        requeue_count: channel.requeue_count,
+        timeout_count: channel.timeout_count,
+        client_count: channel.client_count,
+        clients: clients.map(|clients| clients.map(|entry| client(snapshot, entry)).collect()),
+        paused: channel.paused,
+        e2e_processing_latency: Latency::default(),
+    }
+}
+
+fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
+    let counts = snapshot.publish_counts(session);
+    Client {
+        client_id: &session.client_id,
+        hostname: &session.hostname,
+        version: "V2",
+        remote_address: &session.remote_address,
+        state: session.state,
+        ready_count: session.ready_count,
+        in_flight_count: session.in_flight_count,
+        message_count: session.message_count,
+        finish_count: session.finish_count,
+        requeue_count: session.requeue_count,
+        connect_ts: session.connected_unix_s,
+        sample_rate: session.sample_rate,
+        deflate: false,
+        snappy: false,
+        user_agent: &session.user_agent,
+        topology_zone: &session.topology_zone,
+        topology_region: &session.topology_region,
+        pub_counts: counts
+            .map(|(topic, count)| PublishCount { topic: topic.as_str(), count })
+            .collect(),
+        tls: false,
+        tls_cipher_suite: "",
+        tls_version: "",
+        tls_negotiated_protocol: "",
+        tls_negotiated_protocol_is_mutual: false,
+    }
+}
