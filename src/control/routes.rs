@@ -67,11 +67,11 @@ static ROUTES: [Route; 17] = [
 
 /// The whole HTTP API.
 pub(super) fn router(control: Arc<Control>) -> Router {
-    let router = Router::new();
-    let router = ROUTES.iter().fold(router, |router, row| router.route(row.path, (row.serve)()));
-    // The entrance is a fallback's and every route's outermost layer: nothing gets past it.
-    let entrance = middleware::from_fn(entrance);
-    router.fallback(|| async { NOT_FOUND }).with_state(control).layer(entrance)
+    let routes = Router::new();
+    let routes = ROUTES.iter().fold(routes, |routes, row| routes.route(row.path, (row.serve)()));
+    let routes = routes.fallback(async || NOT_FOUND).with_state(control);
+    // The entrance comes before the routes are looked at, and may rewrite the path.
+    Router::new().fallback_service(routes).layer(middleware::from_fn(entrance))
 }
 
 /// What the table says of a request.

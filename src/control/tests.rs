@@ -1,1 +1,63 @@
+//! The HTTP API over real sockets, in front of shards that keep their topics in a map.
 
+mod api;
+mod client;
+mod fake_shards;
+mod faults;
+mod statistics;
+
+use self::client::{Answer, Client};
+use self::fake_shards::{FakeShards, Model};
+use super::*;
+use crate::options;
+use std::sync::mpsc;
+
+/// A control thread with two fake shards behind it.
+struct Daemon {
+    shards: FakeShards,
+    thread: ControlThread,
+    client: Client,
+    signals: mpsc::Receiver<StopSignal>,
+}
+
+impl Daemon {
+    fn start(arguments: &[&str]) -> Self {
+        Self::listen(&[arguments, &["-http-address=127.0.0.1:0"]].concat())
+    }
+
+    fn listen(arguments: &[&str]) -> Self {
+        let options = options::parse(arguments.iter().map(Into::into)).unwrap();
+        let http = HttpListener::bind(&options.http_address).unwrap().unwrap();
+        let client = Client::of(&http);
+        let (shards, ports) = FakeShards::start();
+        let (signal, signals) = mpsc::channel();
+        let config = ControlConfig {
+            options,
+            shards: ports,
+            http: Some(http),
+            tcp_port: 4150,
+            log_filter: None,
+            dropped_lines: None,
+            on_stop: Box::new(move |stop| signal.send(stop).unwrap_or_default()),
+        };
+        Self { shards, thread: run(config).unwrap(), client, signals }
+    }
+
+    fn get(&self, target: &str) -> Answer {
+        self.client.send("GET", target, b"")
+    }
+
+    fn post(&self, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.client.send("POST", target, body.as_ref())
+    }
+
+    /// Looks into the fake shards.
+    fn look<T: Send + 'static>(&self, at: impl FnOnce(&mut Model) -> T + Send + 'static) -> T {
+        self.shards.look(at)
+    }
+
+    /// The bodies waiting in a topic.
+    fn messages(&self, topic: &'static str) -> Vec<Vec<u8>> {
+        self.look(move |model| model.topic(topic).messages.clone())
+    }
+}

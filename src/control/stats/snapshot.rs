@@ -92,10 +92,8 @@ async fn topics(
     topic: Option<TopicName>,
     channel: Option<&[u8]>,
 ) -> Result<Vec<TopicStats>, Unavailable> {
-    let channel = match channel.map(ChannelName::parse).transpose() {
-        Ok(channel) => channel,
-        // No topic has a channel with such a name.
-        Err(_) => return Ok(Vec::new()),
+    let Ok(channel) = channel.map(ChannelName::parse).transpose() else {
+        return Ok(Vec::new()); // no topic has a channel with such a name
     };
     let mut topics = Vec::new();
     let request = |from| AdminRequest::TopicsPage { from, topic, channel };
