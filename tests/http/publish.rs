@@ -93,9 +93,6 @@ fn l17_pub_with_a_bad_defer_creates_the_topic() {
     check(&[], |daemon| {
         for defer in ["x", "-1", "3600001", "", "1.5"] {
             let reply = daemon.post(&format!("/pub?topic=t&defer={defer}"), b"body");
-            if defer.is_empty() && reply.status == 200 {
-                continue;
-            }
             reply.expect_message(400, "INVALID_DEFER");
         }
         assert!(daemon.topic("t").is_some());
@@ -108,7 +105,7 @@ fn pub_refuses_bad_topics() {
         for path in ["/pub", "/mpub"] {
             daemon.post(path, b"body").expect_message(400, "MISSING_ARG_TOPIC");
             let reply = daemon.post(&format!("{path}?topic="), b"body");
-            assert_eq!(reply.status, 400, "{}", reply.text());
+            reply.expect_message(400, "INVALID_TOPIC");
             let reply = daemon.post(&format!("{path}?topic=t%24"), b"body");
             reply.expect_message(400, "INVALID_TOPIC");
             let reply = daemon.post(&format!("{path}?topic=%zz"), b"body");
