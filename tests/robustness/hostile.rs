@@ -1,6 +1,6 @@
 //! Peers that send nonsense, too much, or promises without bytes.
 
-use crate::support::client::{Client, MAGIC, batch, with_body};
+use crate::support::client::{Client, MAGIC, Message, batch, with_body};
 use crate::support::daemon::Daemon;
 use crate::support::matrix::check;
 use crate::support::wait::eventually;
@@ -91,8 +91,34 @@ fn all_in_one_piece() {
     });
 }
 
-fn number(message: &crate::support::client::Message) -> usize {
-    String::from_utf8(message.body.clone()).unwrap().parse().unwrap()
+#[test]
+fn a_whole_session_in_the_first_bytes() {
+    check(&[], |daemon| {
+        // Subscribing may move the connection to another shard; what follows moves with it.
+        for round in 0..40 {
+            let (topic, other) = (format!("t{}", round % 4), format!("t{}", (round + 1) % 4));
+            let mut client = Client::raw(&daemon.tcp);
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend(with_body(&format!("PUB {other}"), b"other"));
+            bytes.extend(with_body("IDENTIFY", b"{}"));
+            bytes.extend(format!("SUB {topic} ch{round}\nRDY 0\n").into_bytes());
+            bytes.extend(with_body(&format!("PUB {topic}"), b"own"));
+            bytes.extend(with_body(&format!("PUB {other}"), b"other"));
+            bytes.extend(b"FIN 0123456789abcdef\nRDY 100\n");
+            client.send(&bytes);
+            for _ in 0..5 {
+                client.expect_ok();
+            }
+            client.expect_error("E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight");
+            // A new channel may begin with what earlier rounds left in the topic.
+            while client.message().body != b"own" {}
+        }
+    });
+}
+
+fn number(message: &Message) -> usize {
+    let text = String::from_utf8(message.body.clone()).expect("digits");
+    text.parse().expect("a number")
 }
 
 #[test]

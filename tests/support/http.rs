@@ -45,10 +45,8 @@ impl Reply {
 
 /// Sends one request and reads the whole answer.
 pub(crate) fn request(address: &Address, method: &str, target: &str, body: &[u8]) -> Reply {
-    let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: nsqd\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let line = format!("{method} {target} HTTP/1.1\r\nHost: nsqd\r\nConnection: close\r\n");
+    let head = format!("{line}Content-Length: {}\r\n\r\n", body.len());
     let mut stream = address.connect().expect("the daemon accepts HTTP connections");
     // A daemon may answer and close before it has read a body it refuses.
     let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));

@@ -32,7 +32,7 @@ fn check_over(transports: &[Transport], flags: &[&str], case: impl Fn(&Daemon) +
             let name = format!("{transport:?}, shards {shards}");
             let case = &case;
             let run = move || {
-                let options = Options { transport, shards, flags, ..Options::default() };
+                let options = Options { transport, shards, flags };
                 case(&Daemon::start(&options));
             };
             let thread = thread::Builder::new().name(name.clone()).spawn_scoped(scope, run);
