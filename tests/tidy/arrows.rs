@@ -3,7 +3,7 @@
 use super::source::{Source, report, sources};
 
 /// Modules of `src/` and the other modules each may use. `lib.rs` and `bin` may use all.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("limits", &[]),
     ("log", &["limits"]),
     ("options", &["limits", "log"]),
@@ -12,6 +12,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("reactor", &["protocol", "limits"]),
     ("server", &["broker", "reactor", "protocol", "limits", "options"]),
     ("control", &["broker", "protocol", "limits", "options", "log"]),
+    // Where the daemon is put together.
+    ("daemon", &["server", "control", "broker", "reactor", "protocol", "limits", "options", "log"]),
 ];
 
 /// Parts that decide and never act: what they do is a function of what they are given.
