@@ -71,7 +71,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_rise_across_clock_steps(steps in proptest::collection::vec(-5_000_000i64..5_000_000, 1..200)) {
+        fn ids_rise_across_clock_steps(
+            steps in proptest::collection::vec(-5_000_000i64..5_000_000, 1..200)
+        ) {
             let mut ids = MessageIds::new(3);
             let mut wall = NOW;
             let mut last = ids.next(wall);

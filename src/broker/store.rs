@@ -313,7 +313,10 @@ mod tests {
         /// Against a plain list of bodies, with any mix of sizes and any order of release.
         #[test]
         fn bodies_survive_until_released(
-            operations in proptest::collection::vec((any::<bool>(), 1usize..40_000, any::<u16>()), 1..150)
+            operations in proptest::collection::vec(
+                (any::<bool>(), 1usize..40_000, any::<u16>()),
+                1..150,
+            )
         ) {
             let mut store = MessageStore::new(64 << 20);
             let mut model: Vec<(MessageSlot, u8, usize)> = Vec::new();

@@ -1,3 +1,5 @@
+//! Lines as they come out, text and JSON, and levels that change while they run.
+
 use super::*;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,3 +1,5 @@
+//! Command lines and files, and what becomes of them.
+
 use super::*;
 use crate::log::{LogFormat, LogLevel};
 use std::time::Duration;

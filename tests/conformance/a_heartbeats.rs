@@ -79,7 +79,7 @@ fn a10_max_heartbeat_interval_invalid() {
 
 #[test]
 fn heartbeats_come_to_a_client_that_only_talks() {
-    check(&[], |daemon| {
+    check(&["--mem-queue-size=10000000"], |daemon| {
         let mut client = Client::connect(daemon);
         client.identify(&json!({"heartbeat_interval": 1000}));
         let mut answers = 0;

@@ -45,6 +45,8 @@ impl Reply {
 
 /// Sends one request and reads the whole answer.
 pub(crate) fn request(address: &Address, method: &str, target: &str, body: &[u8]) -> Reply {
+    // Names may end in `#ephemeral`.
+    let target = target.replace('#', "%23");
     let line = format!("{method} {target} HTTP/1.1\r\nHost: nsqd\r\nConnection: close\r\n");
     let head = format!("{line}Content-Length: {}\r\n\r\n", body.len());
     let mut stream = address.connect().expect("the daemon accepts HTTP connections");

@@ -10,7 +10,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("protocol", &["limits"]),
     ("broker", &["protocol", "limits"]),
     ("reactor", &["protocol", "limits"]),
-    ("server", &["broker", "reactor", "protocol", "limits", "options"]),
+    // A shard's inbox takes the control thread's mail, hence `control`.
+    ("server", &["control", "broker", "reactor", "protocol", "limits", "options"]),
     ("control", &["broker", "protocol", "limits", "options", "log"]),
     // Where the daemon is put together.
     ("daemon", &["server", "control", "broker", "reactor", "protocol", "limits", "options", "log"]),
