@@ -2,6 +2,9 @@
 //! queues allows, clients that speak real bytes, a clock that only the test moves.
 
 mod auditor;
+mod cases;
+mod cases_across;
 mod invariants;
 mod random;
+mod windows;
 mod world;

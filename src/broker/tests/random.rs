@@ -25,7 +25,7 @@ impl Run {
         self.bodies += 1;
         let mut body = format!("body {} ", self.bodies).into_bytes();
         // Now and then one that has a page for itself, or is shared with the output.
-        let padding = if size % 16 == 0 { 20_000 } else { usize::from(size % 300) };
+        let padding = if size.is_multiple_of(16) { 20_000 } else { usize::from(size % 300) };
         body.resize(body.len() + padding, b'.');
         body
     }
@@ -81,14 +81,14 @@ impl Run {
                 let body = self.body(pick);
                 world.send(client, publish_deferred(name, u64::from(pick % 300), &body));
             }
-            8 if pick % 32 == 0 => world.send(client, "CLS\n"),
-            _ if subscribed => self.answer_messages(world, client, pick),
+            8 if pick.is_multiple_of(32) => world.send(client, "CLS\n"),
+            _ if subscribed => Self::answer_messages(world, client, pick),
             _ => world.send(client, publish(name, &self.body(pick))),
         }
     }
 
     /// FIN, REQ or TOUCH of messages a client has got, some of them already finished.
-    fn answer_messages(&mut self, world: &mut World, client: usize, pick: u16) {
+    fn answer_messages(world: &mut World, client: usize, pick: u16) {
         let ids: Vec<_> = world.clients[client]
             .frames
             .iter()
@@ -106,7 +106,7 @@ impl Run {
             };
             world.send(client, command);
         }
-        if pick % 3 == 0 {
+        if pick.is_multiple_of(3) {
             world.take_frames(client);
         }
     }
@@ -212,7 +212,7 @@ fn end(mut world: World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn every_promise_is_kept(
