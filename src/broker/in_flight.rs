@@ -122,6 +122,13 @@ impl InFlightEntries {
         self.first(list).map_or(Time::NEVER, |index| self.entry(index).deadline)
     }
 
+    /// The entries of a session, earliest deadline first.
+    #[cfg(test)]
+    pub(super) fn iter(&self, list: &InFlightList) -> impl Iterator<Item = &InFlight> {
+        let next = |index: u32| (index != NONE).then(|| &self.entries[index as usize]);
+        std::iter::successors(next(list.front), move |entry| next(entry.next))
+    }
+
     fn link(&mut self, list: &mut InFlightList, index: u32) {
         let deadline = self.entries[index as usize].deadline;
         let mut after = list.back;

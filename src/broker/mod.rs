@@ -27,3 +27,6 @@ pub mod store;
 pub mod topic;
 
 pub use identify::Features;
+
+#[cfg(test)]
+mod tests;

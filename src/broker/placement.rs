@@ -48,6 +48,14 @@ pub(super) enum Asker {
     Ticket(u64),
 }
 
+#[cfg(test)]
+impl Placement {
+    /// Whether nobody waits and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+}
+
 impl Shard {
     /// The home of a topic, if it is known and usable.
     pub(super) fn known_home(&self, name: &TopicName) -> Option<(TopicId, ShardIndex)> {

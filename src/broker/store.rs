@@ -43,6 +43,14 @@ pub struct BodyPlace {
 #[derive(Debug, Clone, Copy)]
 pub struct AdoptedPage(u32);
 
+#[cfg(test)]
+impl MessageSlot {
+    /// Tells slots apart.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 struct Page {
     bytes: Rc<Vec<u8>>,
@@ -159,6 +167,12 @@ impl MessageStore {
     pub fn shared_body(&self, slot: MessageSlot) -> (Rc<Vec<u8>>, Range<usize>) {
         let message = self.message(slot);
         (Rc::clone(&self.pages[message.page as usize].bytes), message.range())
+    }
+
+    /// How many holders a message has.
+    #[cfg(test)]
+    pub(super) fn references(&self, slot: MessageSlot) -> u32 {
+        self.message(slot).references
     }
 
     /// Adds references: one more holder each.

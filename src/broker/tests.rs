@@ -1,0 +1,10 @@
+//! The broker as a whole: shards in one thread, mail carried between them in any order a mesh of
+//! queues allows, clients that speak real bytes, a clock that only the test moves.
+
+mod auditor;
+mod cases;
+mod cases_across;
+mod invariants;
+mod random;
+mod windows;
+mod world;
