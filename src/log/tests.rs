@@ -1,3 +1,5 @@
+//! NSQ's lines, levels, JSON lines, and a reader that stalls.
+
 use super::*;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};

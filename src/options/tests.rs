@@ -1,3 +1,5 @@
+//! Command lines and configuration files, good and faulty, in the words of Go and NSQ.
+
 use super::*;
 use crate::log::{LogFormat, LogLevel};
 use std::time::Duration;
