@@ -13,7 +13,7 @@ pub(super) const HEALTH: &str = "OK";
 
 /// `/info`, keys in NSQ's order; times in nanoseconds.
 #[derive(Serialize)]
-struct Info<'a> {
+struct Description<'a> {
     version: &'static str,
     broadcast_address: &'a str,
     hostname: &'a str,
@@ -35,7 +35,7 @@ pub(super) async fn ping() -> Reply {
 pub(super) async fn describe(State(control): State<Arc<Control>>) -> Reply {
     let options = control.options.borrow();
     let options: &Options = &options;
-    Reply::json(&Info {
+    Reply::json(&Description {
         version: VERSION,
         broadcast_address: &options.broadcast_address,
         hostname: &crate::options::hostname(),

@@ -10,6 +10,7 @@ use crate::protocol::name::TopicName;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::header::EXPECT;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(super) async fn one(
         (options.max_msg_size, options.max_req_timeout)
     };
     let query = Query::of(request.uri());
-    let body = refuse_announced(request.into_body(), message_bytes_max, MSG_TOO_BIG).await?;
+    let body = accept_announced(request, message_bytes_max, MSG_TOO_BIG).await?;
     let _memory = control.body_memory(bytes_to_hold(&body, message_bytes_max)).await;
     let message = body::read(body, message_bytes_max).await.map_err(|fault| match fault {
         BodyFault::TooBig => MSG_TOO_BIG,
@@ -64,7 +65,7 @@ pub(super) async fn many(
         (options.max_msg_size, options.max_body_size)
     };
     let query = Query::of(request.uri());
-    let body = refuse_announced(request.into_body(), body_bytes_max, BODY_TOO_BIG).await?;
+    let body = accept_announced(request, body_bytes_max, BODY_TOO_BIG).await?;
     let (topic, binary) = match checked(query) {
         Ok(checked) => checked,
         Err(fault) => {
@@ -124,13 +125,18 @@ fn copy(messages: &PublishBody) -> PublishBody {
     }
 }
 
-/// Refuses a body that says it is too long before it is read.
-async fn refuse_announced(body: Body, bytes_max: usize, fault: Fault) -> Result<Body, Fault> {
-    if body::announced_bytes(&body).is_some_and(|bytes| bytes > bytes_max as u64) {
-        body::discard(body).await;
-        return Err(fault);
+/// Refuses a body that says it is too long before it is read. A client that waits to be told to
+/// send it is never told.
+async fn accept_announced(request: Request, bytes_max: usize, fault: Fault) -> Result<Body, Fault> {
+    let waits = request.headers().contains_key(EXPECT);
+    let body = request.into_body();
+    if body::announced_bytes(&body).is_none_or(|bytes| bytes <= bytes_max as u64) {
+        return Ok(body);
     }
-    Ok(body)
+    if !waits {
+        body::discard(body).await;
+    }
+    Err(fault)
 }
 
 fn bytes_to_hold(body: &Body, bytes_max: usize) -> usize {

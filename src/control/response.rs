@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 use std::io;
@@ -49,6 +50,7 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         match self {
             Self::Plain(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
+            Self::Text(text) if text.is_empty() => Self::Empty.into_response(),
             Self::Empty => ([(NSQ_CONTENT_TYPE, NSQ_VERSION)], Body::empty()).into_response(),
             Self::Text(text) => {
                 ([(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)], text).into_response()
@@ -66,7 +68,13 @@ impl IntoResponse for Fault {
         struct Message {
             message: &'static str,
         }
-        (self.0, Reply::json(&Message { message: self.1 })).into_response()
+        let mut response = (self.0, Reply::json(&Message { message: self.1 })).into_response();
+        if self.0 == StatusCode::PAYLOAD_TOO_LARGE {
+            // Go keeps the older wording, which NSQ's tools pass on in their own messages.
+            let reason = ReasonPhrase::from_static(b"Request Entity Too Large");
+            response.extensions_mut().insert(reason);
+        }
+        response
     }
 }
 

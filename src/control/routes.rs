@@ -79,6 +79,8 @@ enum Verdict {
     Serve(&'static Route),
     Redirect(String),
     Options(String),
+    /// `OPTIONS *`: about no path, and answered with nothing.
+    ServerOptions,
     NotAllowed(String),
     NotFound,
 }
@@ -97,6 +99,7 @@ async fn entrance(Extension(peer): Extension<Peer>, mut request: Request, next: 
         }
         Verdict::Redirect(path) => (redirect(&method, &with_path(&uri, &path)), false),
         Verdict::Options(methods) => (allow(methods).into_response(), false),
+        Verdict::ServerOptions => (().into_response(), false),
         Verdict::NotAllowed(methods) => {
             ((allow(methods), METHOD_NOT_ALLOWED).into_response(), true)
         }
@@ -116,7 +119,7 @@ fn verdict(method: &Method, path: &str) -> Verdict {
         return Verdict::Serve(route);
     }
     if method == Method::OPTIONS && path == "*" {
-        return Verdict::Options(String::new());
+        return Verdict::ServerOptions;
     }
     if let Some(canonical) = of_method().find_map(|route| canonical(route.path, path)) {
         return Verdict::Redirect(canonical);

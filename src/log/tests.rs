@@ -1,4 +1,4 @@
-//! Lines as they come out, text and JSON, and levels that change while they run.
+//! NSQ's lines, levels, JSON lines, and a reader that stalls.
 
 use super::*;
 use std::io;

@@ -1,4 +1,4 @@
-//! Command lines and files, and what becomes of them.
+//! Command lines and configuration files, good and faulty, in the words of Go and NSQ.
 
 use super::*;
 use crate::log::{LogFormat, LogLevel};

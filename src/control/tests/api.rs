@@ -149,6 +149,7 @@ fn d15_config() {
     assert_eq!(json("max_deflate_level"), "3");
     daemon.get("/config/log_prefix").is("[nsqd] ");
     daemon.get("/config/topology_zone").is("<&>");
+    daemon.get("/config/topology_region").is("");
     for name in ["config", "verbose", "warnings", "LOG_LEVEL", "node_id"] {
         daemon.get(&format!("/config/{name}")).fails(400, "INVALID_OPTION");
     }

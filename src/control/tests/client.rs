@@ -17,6 +17,8 @@ pub(super) enum Client {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// The words behind the status.
+    pub(super) reason: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
@@ -92,10 +94,12 @@ impl Answer {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status_line = lines.next().unwrap().strip_prefix("HTTP/1.1 ").unwrap();
+        let (status, reason) = status_line.split_once(' ').unwrap();
+        let (status, reason) = (status.parse().unwrap(), reason.to_owned());
         let headers = lines.map(|line| line.split_once(": ").unwrap());
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { status, headers, body: bytes[end + 4..].to_vec() }
+        Self { status, reason, headers, body: bytes[end + 4..].to_vec() }
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {

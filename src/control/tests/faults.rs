@@ -27,6 +27,8 @@ fn d16_wrong_methods_and_unknown_paths() {
         assert_eq!(answer.header("Allow"), Some(allow));
         assert_eq!(answer.header("Content-Length"), Some("0"));
     }
+    let answer = daemon.client.send("OPTIONS", "*", b"");
+    assert_eq!((answer.status, answer.header("Allow")), (200, None));
     let head = daemon.client.send("HEAD", "/ping", b"");
     assert_eq!((head.status, head.text()), (405, ""));
     assert_eq!(head.header("Content-Length"), Some("32"));
@@ -110,6 +112,45 @@ fn connections_are_kept_between_requests() {
             bytes.push(byte[0]);
         }
     }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
+    let daemon = Daemon::start(&[]);
+    let head = b"POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\
+                 Expect: 100-continue\r\n\r\n";
+    let answer = daemon.client.raw(&[head]);
+    answer.fails(413, "MSG_TOO_BIG");
+    assert_eq!(answer.reason, "Request Entity Too Large");
+}
+
+/// Sends some bytes and nothing more, and returns all that comes back before the end. The clock
+/// is a test's: it runs ahead as soon as everybody waits.
+async fn stalled(bytes: &[u8]) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let http = HttpListener::bind("127.0.0.1:0").unwrap().unwrap();
+    let HttpListener::Tcp(listener) = &http else { panic!("listens on TCP") };
+    let address = listener.local_addr().unwrap();
+    let (_shards, ports) = FakeShards::start();
+    let ports_told = state::Ports { tcp: 0, http: 0 };
+    let control = Control::new(Options::default(), ports, ports_told, None);
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(connections::serve(http, Arc::new(control), stopped));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_stall_are_cut_off() {
+    assert_eq!(stalled(b"").await, b"");
+    assert_eq!(stalled(b"GET /ping HTTP/1.1\r\nHo").await, b"");
+    let head = "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc";
+    Answer::of(&stalled(head.as_bytes()).await).fails(500, "INTERNAL_ERROR");
+    let answer = stalled(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(Answer::of(&answer).text(), "OK", "then the idle connection is closed");
 }
 
 #[test]
