@@ -84,7 +84,7 @@ fn heartbeats_come_to_a_client_that_only_talks() {
         client.identify(&json!({"heartbeat_interval": 1000}));
         let mut answers = 0;
         loop {
-            client.command_with_body("PUB t", b"body");
+            client.command_with_body("PUB t#ephemeral", b"body");
             match client.any_frame() {
                 Some(Frame::Response(answer)) if answer == b"OK" => answers += 1,
                 Some(Frame::Response(answer)) if answer == b"_heartbeat_" => break,

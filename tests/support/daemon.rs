@@ -126,12 +126,13 @@ impl Daemon {
     }
 
     pub(crate) fn create_topic(&self, topic: &str) {
-        self.order(&format!("/topic/create?topic={topic}"));
+        self.order(&format!("/topic/create?topic={}", in_query(topic)));
     }
 
     /// Creates a topic and a channel of it.
     pub(crate) fn create_channel(&self, topic: &str, channel: &str) {
         self.create_topic(topic);
+        let (topic, channel) = (in_query(topic), in_query(channel));
         self.order(&format!("/channel/create?topic={topic}&channel={channel}"));
     }
 
@@ -240,6 +241,11 @@ pub(crate) fn command(directory: &Path) -> Command {
 /// Where [`command`] puts the log.
 pub(crate) fn log_path(directory: &Path) -> PathBuf {
     directory.join("stderr.log")
+}
+
+/// A name with the one character of names that a query string cannot hold.
+fn in_query(name: &str) -> String {
+    name.replace('#', "%23")
 }
 
 fn socket(directory: &TempDir, name: &str) -> String {
