@@ -182,8 +182,8 @@ impl Buffers {
         unsafe { slice::from_raw_parts(first, chunk.length as usize) }
     }
 
-    /// Takes a chunk back; its buffer returns to the kernel with the next [`publish`](Self::publish)
-    /// once nobody uses it.
+    /// Takes a chunk back; once nobody uses its buffer, that returns to the kernel with the next
+    /// [`publish`](Self::publish).
     pub(super) fn recycle(&mut self, chunk: Chunk) {
         assert_eq!(chunk.owner, self.owner, "a chunk of another reactor");
         let buffer = chunk.buffer;

@@ -4,7 +4,8 @@
 //! A turn of a shard's loop, as far as mail is concerned:
 //!
 //! ```text
-//! drain → work, send → ring_doorbells → if prepare_to_sleep { enter(deadline) } else { enter(0) } → wake_up
+//! drain → work, send → ring_doorbells → prepare_to_sleep
+//!       → enter (until the next deadline if that said true, else with a timeout of 0) → wake_up
 //! ```
 
 mod sleep;

@@ -189,8 +189,8 @@ impl Unavailable {
                     .to_owned()
             }
             (Some(libc::EPERM | libc::EACCES), _) => {
-                "a seccomp profile forbids it, as that of Docker 25 and containerd 2.0 does: run the \
-                 container with a profile that allows io_uring_setup, io_uring_enter and \
+                "a seccomp profile forbids it, as that of Docker 25 and containerd 2.0 does: run \
+                 the container with a profile that allows io_uring_setup, io_uring_enter and \
                  io_uring_register (docker run --security-opt seccomp=PROFILE.json)"
                     .to_owned()
             }

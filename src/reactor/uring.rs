@@ -87,7 +87,8 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Takes over a connected socket. It is not read from until [`start_receive`](Self::start_receive).
+    /// Takes over a connected socket. It is not read from until
+    /// [`start_receive`](Self::start_receive).
     ///
     /// # Panics
     ///

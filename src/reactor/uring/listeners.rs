@@ -16,7 +16,7 @@ static BACK_OFF: Timespec = Timespec::new().nsec(limits::ACCEPT_BACK_OFF_NS);
 /// A listener; its accept is armed, or it rests, until it is removed.
 pub(super) struct Listener {
     socket: OwnedFd,
-    armed: bool,
+    pub(super) armed: bool,
     removed: bool,
 }
 

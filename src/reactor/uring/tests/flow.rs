@@ -37,6 +37,7 @@ fn nothing_is_received_before_it_is_asked_for() {
     far.write_all(b"early").unwrap();
     assert_eq!(world.turn(Duration::ZERO), 0);
     world.reactor.start_receive(token);
+    world.reactor.enter(None).unwrap();
     world.until(|world| world.received(token) == b"early");
 }
 

@@ -1,7 +1,8 @@
 //! Moving a connection to another thread's reactor.
 
 use std::io::Write;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::*;
@@ -70,17 +71,21 @@ fn a_socket_with_a_send_outstanding_does_not_move() {
     world.settles();
 }
 
+/// A stream on its way between shards: its number, its socket, and what was received so far.
+type Parcel = (usize, OwnedFd, Vec<u8>);
+
+const STREAMS: usize = 8;
+const BYTES: usize = 400_000;
+const MOVE_AFTER: usize = 30_000;
+
 /// Streams keep coming while their sockets move from reactor to reactor and back.
 #[test]
 fn moving_a_busy_socket_loses_no_byte() {
-    const STREAMS: usize = 8;
-    const BYTES: usize = 400_000;
-    const MOVE_AFTER: usize = 30_000;
-    type Parcel = (usize, OwnedFd, Vec<u8>);
-    let (to_first, from_second) = mpsc::channel::<Parcel>();
-    let (to_second, from_first) = mpsc::channel::<Parcel>();
-    let (done, finished) = mpsc::channel::<(usize, Vec<u8>)>();
-    let mut writers = Vec::new();
+    let (to_first, from_second) = mpsc::channel();
+    let (to_second, from_first) = mpsc::channel();
+    let (done, finished) = mpsc::channel();
+    let over = Arc::new(AtomicBool::new(false));
+    let (mut writers, mut shards) = (Vec::new(), Vec::new());
     for stream in 0..STREAMS {
         let (near, mut far) = pair();
         to_first.send((stream, near, Vec::new())).unwrap();
@@ -90,58 +95,68 @@ fn moving_a_busy_socket_loses_no_byte() {
             }
         }));
     }
-    let shard = |inbox: mpsc::Receiver<Parcel>, outbox: mpsc::Sender<Parcel>| {
-        let done = done.clone();
-        thread::spawn(move || {
-            let mut world = World::modest(BufferMode::Incremental);
-            let mut here: HashMap<Token, (usize, Vec<u8>)> = HashMap::new();
-            let mut silent = 0;
-            loop {
-                match inbox.try_recv() {
-                    Ok((stream, socket, bytes)) => {
-                        let token = world.reactor.add_socket(socket);
-                        world.reactor.start_receive(token);
-                        here.insert(token, (stream, bytes));
-                    }
-                    Err(mpsc::TryRecvError::Empty) => {}
-                    Err(mpsc::TryRecvError::Disconnected) if here.is_empty() => return,
-                    Err(mpsc::TryRecvError::Disconnected) => {}
-                }
-                let count = world.turn(Duration::from_millis(1));
-                silent = if count == 0 { silent + 1 } else { 0 };
-                if silent == 20_000 {
-                    return;
-                }
-                for (token, (_, bytes)) in &mut here {
-                    let Some(new) = world.bytes.remove(token) else { continue };
-                    let before = bytes.len() / MOVE_AFTER;
-                    bytes.extend_from_slice(&new);
-                    if bytes.len() / MOVE_AFTER > before {
-                        world.reactor.stop_receive(*token);
-                    }
-                }
-                for (token, cause) in world.ended.drain() {
-                    let (stream, bytes) = here.remove(&token).unwrap();
-                    if cause == ReceiveEnd::Stopped {
-                        let socket = world.reactor.detach(token).unwrap();
-                        if outbox.send((stream, socket, bytes)).is_err() {
-                            return;
-                        }
-                    } else {
-                        world.reactor.close(token);
-                        done.send((stream, bytes)).unwrap();
-                    }
-                }
-            }
-        })
-    };
-    let shards = [shard(from_second, to_second), shard(from_first, to_first)];
+    for (inbox, outbox) in [(from_second, to_second), (from_first, to_first)] {
+        let (done, over) = (done.clone(), Arc::clone(&over));
+        shards.push(thread::spawn(move || Shard::new(outbox, done).run(&inbox, &over)));
+    }
     for _ in 0..STREAMS {
         let (stream, bytes) = finished.recv_timeout(Duration::from_secs(30)).unwrap();
         assert!(bytes == sequence(stream * BYTES, BYTES), "stream {stream}: {} bytes", bytes.len());
     }
-    for writer in writers {
-        writer.join().unwrap();
+    over.store(true, Ordering::Relaxed);
+    for thread in writers.into_iter().chain(shards) {
+        thread.join().unwrap();
     }
-    drop(shards);
+}
+
+/// Receives streams, and gives each away after every `MOVE_AFTER` bytes.
+struct Shard {
+    world: World,
+    streams: HashMap<Token, (usize, Vec<u8>)>,
+    outbox: mpsc::Sender<Parcel>,
+    done: mpsc::Sender<(usize, Vec<u8>)>,
+}
+
+impl Shard {
+    fn new(outbox: mpsc::Sender<Parcel>, done: mpsc::Sender<(usize, Vec<u8>)>) -> Self {
+        let world = World::modest(BufferMode::Incremental);
+        Self { world, streams: HashMap::new(), outbox, done }
+    }
+
+    fn run(mut self, inbox: &mpsc::Receiver<Parcel>, over: &AtomicBool) {
+        while !over.load(Ordering::Relaxed) {
+            while let Ok((stream, socket, bytes)) = inbox.try_recv() {
+                let token = self.world.reactor.add_socket(socket);
+                self.world.reactor.start_receive(token);
+                self.streams.insert(token, (stream, bytes));
+            }
+            self.world.turn(Duration::from_millis(1));
+            self.take_bytes();
+            self.pass_on();
+        }
+    }
+
+    fn take_bytes(&mut self) {
+        for (token, (_, bytes)) in &mut self.streams {
+            let Some(new) = self.world.bytes.remove(token) else { continue };
+            let before = bytes.len() / MOVE_AFTER;
+            bytes.extend_from_slice(&new);
+            if bytes.len() / MOVE_AFTER > before {
+                self.world.reactor.stop_receive(*token);
+            }
+        }
+    }
+
+    fn pass_on(&mut self) {
+        for (token, cause) in self.world.ended.drain() {
+            let (stream, bytes) = self.streams.remove(&token).unwrap();
+            if cause == ReceiveEnd::Stopped {
+                let socket = self.world.reactor.detach(token).unwrap();
+                self.outbox.send((stream, socket, bytes)).unwrap();
+            } else {
+                self.world.reactor.close(token);
+                self.done.send((stream, bytes)).unwrap();
+            }
+        }
+    }
 }

@@ -10,7 +10,6 @@ fn the_control_thread_wakes_a_shard() {
     for round in 1..=3 {
         let waker = world.reactor.control_waker();
         let control = thread::spawn(move || waker.wake());
-        world.reactor.enter(None).unwrap();
         control.join().unwrap();
         world.until(|world| world.woken == round);
     }
@@ -34,9 +33,8 @@ fn a_peer_wakes_a_shard() {
         assert_eq!(peer.turn(Duration::ZERO), 0, "a wake-up that works is silent");
         assert_eq!(peer.reactor.counters().wakes, 1);
     });
-    world.reactor.enter(None).unwrap();
-    peer.join().unwrap();
     world.until(|world| world.woken == 1);
+    peer.join().unwrap();
 }
 
 #[test]
