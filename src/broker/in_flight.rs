@@ -298,7 +298,7 @@ mod tests {
     fn slot() -> MessageSlot {
         let mut store = crate::broker::store::MessageStore::new(1 << 20);
         let place = store.copy_body(b"x").unwrap();
-        store.insert(1, 1, place)
+        store.insert((1, 1), place, 1)
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use super::mail::{Mail, PublishBatch};
 use super::placement::Placement;
 use super::registry::Registry;
 use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCounts, SessionKey};
-use super::store::{BodyPlace, MessageStore};
+use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
 use crate::protocol::command::Command;
@@ -85,6 +85,8 @@ pub struct Shard {
     pub(super) ended_here: Vec<TopicId>,
     /// Scratch of `publish`: the bodies of one batch.
     pub(super) places: Vec<BodyPlace>,
+    /// Scratch of `publish`: the messages made of them.
+    pub(super) slots: Vec<MessageSlot>,
     pub(super) random: u64,
     next_generation: u32,
     pub(super) next_sequence: u64,
@@ -111,6 +113,7 @@ impl Shard {
             held_back: Vec::new(),
             ended_here: Vec::new(),
             places: Vec::new(),
+            slots: Vec::new(),
             random: config.seed | 1,
             next_generation: 0,
             next_sequence: 0,
