@@ -94,6 +94,9 @@ pub const PUBLISH_COUNTS_MAX: usize = 16;
 /// and its share of their growth.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
+/// Messages of one batch that a shard keeps scratch memory for; a larger batch gets its own.
+pub const SCRATCH_KEPT_MAX: usize = 4096;
+
 /// Most topics of a daemon.
 pub const TOPICS_MAX: usize = 1 << 20;
 

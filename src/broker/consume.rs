@@ -4,7 +4,7 @@
 use super::action::{Action, Notice};
 use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
-use super::in_flight::{EntryIndex, InFlight};
+use super::in_flight::{EntryIndex, Found, InFlight};
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
@@ -73,14 +73,14 @@ impl Shard {
 
     /// FIN.
     pub(super) fn finish(&mut self, index: u32, id: MessageId) {
-        let (channel, entry) = match self.held(index, id) {
-            Ok(found) => found,
+        let (slot, found) = match self.held(index, id) {
+            Ok(held) => held,
             Err(reason) => {
                 return self.fail(index, ProtocolError::FinFailed { id, reason: reason.into() });
             }
         };
-        let entry = self.take_in_flight(channel, entry);
-        self.channels[channel as usize].counts.finished += 1;
+        let entry = self.take(slot, index, found);
+        self.channels[slot as usize].counts.finished += 1;
         self.sessions[index as usize].counts.finished += 1;
         self.store.release(entry.message);
         self.mark_eligible(index);
@@ -88,23 +88,23 @@ impl Shard {
 
     /// REQ: back to the queue now, or when the delay is over.
     pub(super) fn requeue(&mut self, now: Now, index: u32, id: MessageId, delay_ms: u64) {
-        let (channel, entry) = match self.held(index, id) {
-            Ok(found) => found,
+        let (slot, found) = match self.held(index, id) {
+            Ok(held) => held,
             Err(reason) => {
                 return self.fail(index, ProtocolError::ReqFailed { id, reason: reason.into() });
             }
         };
-        let InFlight { message, attempts, .. } = self.take_in_flight(channel, entry);
+        let InFlight { message, attempts, .. } = self.take(slot, index, found);
         let entry = Entry { message, attempts };
         self.sessions[index as usize].counts.requeued += 1;
-        self.channels[channel as usize].counts.requeued += 1;
+        self.channels[slot as usize].counts.requeued += 1;
         if delay_ms == 0 {
-            self.make_ready(channel, entry);
+            self.make_ready(slot, entry);
         } else {
             self.next_sequence += 1;
             let due = now.time + Span::from_ms(delay_ms);
             let deferred = Deferred { due, sequence: self.next_sequence, entry };
-            let channel = &mut self.channels[channel as usize];
+            let channel = &mut self.channels[slot as usize];
             channel.deferred.push(Reverse(deferred));
             self.deadlines.arm(channel.timer, channel.first_due());
         }
@@ -113,8 +113,8 @@ impl Shard {
 
     /// TOUCH: the full timeout again, but never beyond `--max-msg-timeout` after delivery.
     pub(super) fn touch(&mut self, now: Now, index: u32, id: MessageId) {
-        let (_, entry) = match self.held(index, id) {
-            Ok(found) => found,
+        let (_, Found { entry, .. }) = match self.held(index, id) {
+            Ok(held) => held,
             Err(reason) => {
                 return self.fail(index, ProtocolError::TouchFailed { id, reason: reason.into() });
             }
@@ -165,7 +165,7 @@ impl Shard {
     pub(super) fn unsubscribe(&mut self, index: u32) {
         let Some(slot) = self.sessions[index as usize].channel.take() else { return };
         while let Some(entry) = self.in_flight.first(&self.sessions[index as usize].in_flight) {
-            let InFlight { message, attempts, .. } = self.take_in_flight_of(slot, index, entry);
+            let InFlight { message, attempts, .. } = self.take_entry(slot, index, entry);
             self.make_ready(slot, Entry { message, attempts });
         }
         let channel = &mut self.channels[slot as usize];
@@ -258,29 +258,35 @@ impl Shard {
         mark_ready(&mut self.dirty_channels, slot, channel);
     }
 
-    /// The entry of a message this session holds.
-    fn held(&self, index: u32, id: MessageId) -> Result<(u32, EntryIndex), &'static str> {
+    /// The session's channel, and the entry of a message it holds.
+    #[inline]
+    fn held(&self, index: u32, id: MessageId) -> Result<(u32, Found), &'static str> {
         let slot = self.sessions[index as usize].channel.ok_or(NOT_IN_FLIGHT)?;
         let number = id.number().ok_or(NOT_IN_FLIGHT)?;
         let channel = &self.channels[slot as usize];
-        let entry = channel.in_flight.find(&self.in_flight, number).ok_or(NOT_IN_FLIGHT)?;
-        if self.in_flight.entry(entry).session == index {
-            Ok((slot, entry))
+        let found = channel.in_flight.find(&self.in_flight, number).ok_or(NOT_IN_FLIGHT)?;
+        if self.in_flight.entry(found.entry).session == index {
+            Ok((slot, found))
         } else {
             Err(NOT_OWNER)
         }
     }
 
-    fn take_in_flight(&mut self, slot: u32, entry: EntryIndex) -> InFlight {
-        self.take_in_flight_of(slot, self.in_flight.entry(entry).session, entry)
-    }
-
-    fn take_in_flight_of(&mut self, slot: u32, index: u32, entry: EntryIndex) -> InFlight {
-        let id = self.in_flight.entry(entry).id;
-        self.channels[slot as usize].in_flight.remove(&self.in_flight, id);
+    /// Takes a message that was just found from the session that holds it.
+    #[inline]
+    fn take(&mut self, slot: u32, index: u32, found: Found) -> InFlight {
+        self.channels[slot as usize].in_flight.remove(found);
         let session = &mut self.sessions[index as usize];
         session.in_flight_count -= 1;
-        self.in_flight.remove(&mut session.in_flight, entry)
+        self.in_flight.remove(&mut session.in_flight, found.entry)
+    }
+
+    /// The same for an entry of the session's list.
+    fn take_entry(&mut self, slot: u32, index: u32, entry: EntryIndex) -> InFlight {
+        let id = self.in_flight.entry(entry).id;
+        let channel = &self.channels[slot as usize];
+        let found = channel.in_flight.find(&self.in_flight, id);
+        self.take(slot, index, found.expect("what is in a session's list is in the index"))
     }
 
     /// Requeues what a session has held for too long.
@@ -291,7 +297,7 @@ impl Shard {
             if self.in_flight.entry(first).deadline > now.time {
                 break;
             }
-            let InFlight { message, attempts, .. } = self.take_in_flight_of(slot, index, first);
+            let InFlight { message, attempts, .. } = self.take_entry(slot, index, first);
             self.channels[slot as usize].counts.timed_out += 1;
             self.make_ready(slot, Entry { message, attempts });
             any = true;

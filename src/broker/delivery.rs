@@ -116,7 +116,7 @@ impl Shard {
                 now.time,
                 deadline,
             );
-            channel.in_flight.insert(&self.in_flight, held);
+            channel.in_flight.insert(message.id, held);
             session.in_flight_count += 1;
             session.counts.delivered += 1;
             let out = &mut session.output;

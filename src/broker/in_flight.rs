@@ -10,7 +10,6 @@
 
 use super::store::MessageSlot;
 use super::time::Time;
-use hashbrown::HashTable;
 
 /// A delivered message that was not finished yet.
 #[derive(Debug, Clone, Copy)]
@@ -50,11 +49,33 @@ pub struct InFlightList {
     back: u32,
 }
 
-/// One channel's entries, by message id.
+/// One channel's entries, by message id: a table of open addressing, at most half full, probed in
+/// line. Every message enters it with its delivery and leaves it with its FIN, so an entry leaves
+/// no tombstone behind: those after it move up.
 #[derive(Debug, Default)]
 pub struct InFlightIndex {
-    table: HashTable<EntryIndex>,
+    /// A power of two of them, or none.
+    slots: Vec<Slot>,
+    count: usize,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// From the id's hash; spares a look at entries that have another id.
+    tag: u32,
+    entry: EntryIndex,
+}
+
+/// An entry and where it was found in the index; valid until the index changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// The entry.
+    pub entry: EntryIndex,
+    position: usize,
+}
+
+const EMPTY: Slot = Slot { tag: 0, entry: NONE };
+const SLOTS_MIN: usize = 16;
 
 impl Default for InFlightList {
     fn default() -> Self {
@@ -64,11 +85,13 @@ impl Default for InFlightList {
 
 impl InFlightEntries {
     /// The entry in a slot.
+    #[inline]
     pub fn entry(&self, index: EntryIndex) -> &InFlight {
         &self.entries[index as usize]
     }
 
     /// Adds an entry and links it into its session's list.
+    #[inline]
     pub fn insert(
         &mut self,
         list: &mut InFlightList,
@@ -99,6 +122,7 @@ impl InFlightEntries {
     }
 
     /// Unlinks an entry from its session's list and frees the slot.
+    #[inline]
     pub fn remove(&mut self, list: &mut InFlightList, index: EntryIndex) -> InFlight {
         self.unlink(list, index);
         self.free.push(index);
@@ -129,6 +153,7 @@ impl InFlightEntries {
         std::iter::successors(next(list.front), move |entry| next(entry.next))
     }
 
+    #[inline]
     fn link(&mut self, list: &mut InFlightList, index: u32) {
         let deadline = self.entries[index as usize].deadline;
         let mut after = list.back;
@@ -148,6 +173,7 @@ impl InFlightEntries {
         entry.next = before;
     }
 
+    #[inline]
     fn unlink(&mut self, list: &mut InFlightList, index: u32) {
         let InFlight { previous, next, .. } = self.entries[index as usize];
         match previous {
@@ -164,43 +190,104 @@ impl InFlightEntries {
 impl InFlightIndex {
     /// How many messages are in flight.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.count
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.count == 0
     }
 
     /// Files an entry under its id.
-    pub fn insert(&mut self, entries: &InFlightEntries, index: EntryIndex) {
-        let id = entries.entry(index).id;
-        self.table.insert_unique(hash(id), index, |other| hash(entries.entry(*other).id));
+    #[inline]
+    pub fn insert(&mut self, id: u64, entry: EntryIndex) {
+        if (self.count + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        self.count += 1;
+        self.place(Slot { tag: tag(id), entry });
     }
 
     /// The entry of a message.
-    pub fn find(&self, entries: &InFlightEntries, id: u64) -> Option<EntryIndex> {
-        self.table.find(hash(id), |index| entries.entry(*index).id == id).copied()
-    }
-
-    /// Takes an entry out; the caller then removes it from [`InFlightEntries`].
-    pub fn remove(&mut self, entries: &InFlightEntries, id: u64) {
-        if let Ok(found) = self.table.find_entry(hash(id), |index| entries.entry(*index).id == id) {
-            found.remove();
+    #[inline]
+    pub fn find(&self, entries: &InFlightEntries, id: u64) -> Option<Found> {
+        if self.is_empty() {
+            return None;
+        }
+        let (tag, mask) = (tag(id), self.slots.len() - 1);
+        let mut position = self.home(tag);
+        loop {
+            let slot = self.slots[position];
+            if slot.entry == NONE {
+                return None;
+            }
+            if slot.tag == tag && entries.entry(slot.entry).id == id {
+                return Some(Found { entry: slot.entry, position });
+            }
+            position = (position + 1) & mask;
         }
     }
 
-    /// Takes all entries out.
+    /// Takes an entry out that was just found; the caller then removes it from
+    /// [`InFlightEntries`].
+    #[inline]
+    pub fn remove(&mut self, found: Found) {
+        let mask = self.slots.len() - 1;
+        let mut hole = found.position;
+        let mut position = hole;
+        loop {
+            position = (position + 1) & mask;
+            let slot = self.slots[position];
+            if slot.entry == NONE {
+                break;
+            }
+            // It may fill the hole unless its home lies behind the hole.
+            let from_home = position.wrapping_sub(self.home(slot.tag)) & mask;
+            if from_home >= position.wrapping_sub(hole) & mask {
+                self.slots[hole] = slot;
+                hole = position;
+            }
+        }
+        self.slots[hole] = EMPTY;
+        self.count -= 1;
+    }
+
+    /// Takes all entries out, and gives back the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = EntryIndex> {
-        std::mem::take(&mut self.table).into_iter()
+        let slots = std::mem::take(self).slots;
+        slots.into_iter().map(|slot| slot.entry).filter(|entry| *entry != NONE)
+    }
+
+    fn grow(&mut self) {
+        let slots = vec![EMPTY; (self.slots.len() * 2).max(SLOTS_MIN)];
+        for slot in std::mem::replace(&mut self.slots, slots) {
+            if slot.entry != NONE {
+                self.place(slot);
+            }
+        }
+    }
+
+    fn place(&mut self, slot: Slot) {
+        let mask = self.slots.len() - 1;
+        let mut position = self.home(slot.tag);
+        while self.slots[position].entry != NONE {
+            position = (position + 1) & mask;
+        }
+        self.slots[position] = slot;
+    }
+
+    /// Where a tag's run of slots begins: its highest bits, which are the best mixed.
+    fn home(&self, tag: u32) -> usize {
+        (tag >> (32 - self.slots.len().trailing_zeros())) as usize
     }
 }
 
 /// Ids differ mostly in their low bits (sequence, then time); one multiplication spreads those
-/// into the high bits the table tags its entries with. Clients cannot choose ids.
-fn hash(id: u64) -> u64 {
-    let product = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    product ^ (product >> 32)
+/// into the high bits. Clients cannot choose ids.
+fn tag(id: u64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "a shift by 32 leaves 32 bits")]
+    let tag = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
+    tag
 }
 
 #[cfg(test)]
@@ -211,7 +298,7 @@ mod tests {
     fn slot() -> MessageSlot {
         let mut store = crate::broker::store::MessageStore::new(1 << 20);
         let place = store.copy_body(b"x").unwrap();
-        store.insert(1, 1, place)
+        store.insert((1, 1), place, 1)
     }
 
     proptest! {
@@ -232,24 +319,26 @@ mod tests {
                         let id = id as u64;
                         let at = (id, slot, 1);
                         let entry = entries.insert(&mut list, at, 0, Time(0), Time(due));
-                        index.insert(&entries, entry);
+                        index.insert(id, entry);
                         alive.push((id, due));
                     }
                     _ if alive.is_empty() => {}
                     1 => {
                         let (id, _) = alive.swap_remove(pick % alive.len());
-                        let entry = index.find(&entries, id).unwrap();
-                        index.remove(&entries, id);
-                        entries.remove(&mut list, entry);
+                        let found = index.find(&entries, id).unwrap();
+                        index.remove(found);
+                        prop_assert!(index.find(&entries, id).is_none());
+                        entries.remove(&mut list, found.entry);
                     }
                     _ => {
                         let at = pick % alive.len();
                         alive[at].1 = due;
-                        let entry = index.find(&entries, alive[at].0).unwrap();
-                        entries.postpone(&mut list, entry, Time(due));
+                        let found = index.find(&entries, alive[at].0).unwrap();
+                        entries.postpone(&mut list, found.entry, Time(due));
                     }
                 }
                 prop_assert_eq!(index.len(), alive.len());
+                prop_assert!(alive.iter().all(|(id, _)| index.find(&entries, *id).is_some()));
                 let earliest = alive.iter().map(|(_, due)| Time(*due)).min();
                 prop_assert_eq!(entries.first_deadline(&list), earliest.unwrap_or(Time::NEVER));
             }

@@ -23,15 +23,25 @@ pub(super) fn admit(topic: &Topic, channels: &Slab<Channel>, mem_queue_size: usi
     let full = if topic.flows() {
         topic.channels.iter().any(|index| {
             let channel = &channels[*index as usize];
-            !channel.name.is_ephemeral() && channel.ready.len() >= mem_queue_size
+            channel.ready.len() >= mem_queue_size && !channel.name.is_ephemeral()
         })
     } else {
-        !topic.name.is_ephemeral() && topic.queue.len() >= mem_queue_size
+        topic.queue.len() >= mem_queue_size && !topic.name.is_ephemeral()
     };
     if full { Admission::Refuse } else { Admission::Memory }
 }
 
-/// Whether an ephemeral queue of that length drops what comes next.
-pub(super) fn drops(is_ephemeral: bool, length: usize, mem_queue_size: usize) -> bool {
-    is_ephemeral && length >= mem_queue_size
+/// How many of some messages a queue of that length takes; the others are dropped.
+#[inline]
+pub(super) fn room(
+    is_ephemeral: impl FnOnce() -> bool,
+    length: usize,
+    messages: usize,
+    mem_queue_size: usize,
+) -> usize {
+    if length + messages > mem_queue_size && is_ephemeral() {
+        mem_queue_size.saturating_sub(length).min(messages)
+    } else {
+        messages
+    }
 }

@@ -11,10 +11,12 @@ use super::shard::Shard;
 use super::store::MessageSlot;
 use super::time::{Now, Span};
 use super::topic::Waiting;
-use crate::limits::{MOVE_AFTER_PUBLISHES, OUTBOX_MAX};
+use crate::limits::{MOVE_AFTER_PUBLISHES, OUTBOX_MAX, SCRATCH_KEPT_MAX};
 use crate::protocol::command::{BatchIter, Body, Publish, PublishKind};
 use crate::protocol::name::TopicName;
 use crate::protocol::slab::OverBudget;
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 /// The messages of one publish, apart from who sent them and where they go.
 pub(super) struct Put<'a> {
@@ -79,16 +81,18 @@ impl Shard {
         }
         let delay_ms = u32::try_from(put.delay_ms).unwrap_or(u32::MAX);
         self.store_bodies(put)?;
-        let mut places = std::mem::take(&mut self.places);
-        for place in places.drain(..) {
-            let topic = self.topics[id.index as usize].as_mut().expect("checked above");
-            let slot = self.store.insert(topic.ids.next(now.wall), now.wall.0, place);
-            topic.message_count += 1;
-            topic.message_bytes += self.store.message(slot).body_bytes() as u64;
-            self.fan_out(now, id.index, slot, delay_ms);
-            self.store.release(slot);
+        let topic = self.topics[id.index as usize].as_mut().expect("checked above");
+        let holders = if topic.flows() { topic.channels.len() } else { 1 };
+        let holders = u32::try_from(holders).expect("CHANNELS_MAX is below 2^32");
+        topic.message_count += self.places.len() as u64;
+        for place in self.places.drain(..) {
+            topic.message_bytes += place.body_bytes() as u64;
+            let identity = (topic.ids.next(now.wall), now.wall.0);
+            self.slots.push(self.store.insert(identity, place, holders));
         }
-        self.places = places;
+        self.hand_over(now, id.index, delay_ms);
+        trim(&mut self.places, SCRATCH_KEPT_MAX);
+        trim(&mut self.slots, SCRATCH_KEPT_MAX);
         Ok(())
     }
 
@@ -121,9 +125,14 @@ impl Shard {
             if !topic.flows() {
                 return;
             }
-            let Some(Waiting { message, delay_ms }) = topic.queue.pop_front() else { return };
-            self.fan_out(now, topic_index, message, delay_ms);
-            self.store.release(message);
+            let Some(Waiting { message, delay_ms }) = topic.queue.pop_front() else {
+                topic.queue = VecDeque::new();
+                return;
+            };
+            let others = topic.channels.len() - 1;
+            self.store.retain(message, u32::try_from(others).expect("CHANNELS_MAX is below 2^32"));
+            self.slots.push(message);
+            self.hand_over(now, topic_index, delay_ms);
         }
     }
 
@@ -236,9 +245,8 @@ impl Shard {
         debug_assert!(self.places.is_empty());
         let stored = match (put.kind, put.body) {
             (PublishKind::Mpub, Body::Borrowed(bytes)) => self.copy_batch(bytes),
-            (PublishKind::Mpub, Body::Owned(slab)) => self.keep_batch(slab),
             (_, Body::Borrowed(bytes)) => self.copy_one(bytes),
-            (_, Body::Owned(slab)) => self.keep_one(slab),
+            (kind, Body::Owned(slab)) => self.keep(kind, slab),
         };
         if stored.is_err() {
             for place in self.places.drain(..) {
@@ -260,71 +268,62 @@ impl Shard {
         Ok(())
     }
 
-    fn keep_one(&mut self, slab: Vec<u8>) -> Result<(), OverBudget> {
-        if !is_worth_keeping(&slab) {
-            let copied = self.copy_one(&slab);
-            self.store.pool.give(slab);
-            return copied;
+    /// Takes a slab over whole if it is full enough; otherwise its messages are packed into pages
+    /// and the slab is used again while it is warm.
+    fn keep(&mut self, kind: PublishKind, slab: Vec<u8>) -> Result<(), OverBudget> {
+        if slab.len() >= slab.capacity() / 4 * 3 {
+            return self.store.adopt(slab, kind, &mut self.places);
         }
-        let length = slab.len();
-        let page = self.store.adopt(slab);
-        let placed = self.store.place_in(page, 0..length).map(|place| self.places.push(place));
-        self.store.finish_adopted(page);
-        placed
+        let copied = match kind {
+            PublishKind::Mpub => self.copy_batch(&slab),
+            PublishKind::Pub | PublishKind::Dpub => self.copy_one(&slab),
+        };
+        self.store.pool.give(slab);
+        copied
     }
 
-    fn keep_batch(&mut self, slab: Vec<u8>) -> Result<(), OverBudget> {
-        if !is_worth_keeping(&slab) {
-            let copied = self.copy_batch(&slab);
-            self.store.pool.give(slab);
-            return copied;
-        }
-        let ranges: Vec<_> =
-            BatchIter::new(&slab).map(|(offset, body)| offset..offset + body.len()).collect();
-        let page = self.store.adopt(slab);
-        let mut placed = Ok(());
-        for range in ranges {
-            match self.store.place_in(page, range) {
-                Ok(place) => self.places.push(place),
-                Err(over_budget) => {
-                    placed = Err(over_budget);
-                    break;
-                }
-            }
-        }
-        self.store.finish_adopted(page);
-        placed
-    }
-
-    fn fan_out(&mut self, now: Now, topic_index: u32, slot: MessageSlot, delay_ms: u32) {
+    /// Gives the messages in `self.slots` to every channel of their topic, or to its queue. Each
+    /// has as many references as there are takers; one that does not take a message drops its own.
+    fn hand_over(&mut self, now: Now, topic_index: u32, delay_ms: u32) {
         let limit = self.config.mem_queue_size;
-        let topic = self.topics[topic_index as usize].as_mut().expect("fan-out of a live topic");
-        if !topic.flows() {
-            if !overflow::drops(topic.name.is_ephemeral(), topic.queue.len(), limit) {
-                self.store.retain(slot, 1);
-                topic.queue.push_back(Waiting { message: slot, delay_ms });
-            }
-            return;
-        }
-        for &index in &topic.channels {
-            let channel = &mut self.channels[index as usize];
-            channel.counts.put += 1;
-            let entry = Entry { message: slot, attempts: 0 };
-            if delay_ms > 0 {
-                self.store.retain(slot, 1);
-                let due = now.time + Span::from_ms(u64::from(delay_ms));
-                self.next_sequence += 1;
-                let deferred = Deferred { due, sequence: self.next_sequence, entry };
-                channel.deferred.push(std::cmp::Reverse(deferred));
-                self.deadlines.arm(channel.timer, channel.first_due());
-            } else if overflow::drops(channel.name.is_ephemeral(), channel.ready.len(), limit) {
-                channel.counts.discarded += 1;
-            } else {
-                self.store.retain(slot, 1);
-                channel.ready.push_back(entry);
+        let topic = self.topics[topic_index as usize].as_mut().expect("the topic is alive");
+        let slots = &self.slots;
+        if topic.flows() {
+            for &index in &topic.channels {
+                let channel = &mut self.channels[index as usize];
+                channel.counts.put += slots.len() as u64;
+                if delay_ms > 0 {
+                    let due = now.time + Span::from_ms(u64::from(delay_ms));
+                    for &message in slots {
+                        self.next_sequence += 1;
+                        let entry = Entry { message, attempts: 0 };
+                        let deferred = Deferred { due, sequence: self.next_sequence, entry };
+                        channel.deferred.push(Reverse(deferred));
+                    }
+                    self.deadlines.arm(channel.timer, channel.first_due());
+                    continue;
+                }
+                let room = overflow::room(
+                    || channel.name.is_ephemeral(),
+                    channel.ready.len(),
+                    slots.len(),
+                    limit,
+                );
+                let (kept, dropped) = slots.split_at(room);
+                let entry = |message: &MessageSlot| Entry { message: *message, attempts: 0 };
+                channel.ready.extend(kept.iter().map(entry));
+                channel.counts.discarded += dropped.len() as u64;
+                dropped.iter().for_each(|message| self.store.release(*message));
                 mark_ready(&mut self.dirty_channels, index, channel);
             }
+        } else {
+            let room =
+                overflow::room(|| topic.name.is_ephemeral(), topic.queue.len(), slots.len(), limit);
+            let (kept, dropped) = slots.split_at(room);
+            topic.queue.extend(kept.iter().map(|message| Waiting { message: *message, delay_ms }));
+            dropped.iter().for_each(|message| self.store.release(*message));
         }
+        self.slots.clear();
     }
 
     fn own(&mut self, publish: Publish<'_>) -> OwnedPublish {
@@ -357,8 +356,9 @@ pub(super) fn mark_ready(dirty_channels: &mut Vec<u32>, index: u32, channel: &mu
     }
 }
 
-/// Whether a slab is full enough to keep as it is; otherwise its messages are packed into pages
-/// and the slab is used again while it is warm.
-fn is_worth_keeping(slab: &Vec<u8>) -> bool {
-    slab.len() >= slab.capacity() / 4 * 3
+/// Gives back the memory of scratch that a very large batch has left behind.
+fn trim<T>(scratch: &mut Vec<T>, kept_max: usize) {
+    if scratch.capacity() > kept_max {
+        *scratch = Vec::new();
+    }
 }

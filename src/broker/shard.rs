@@ -15,7 +15,7 @@ use super::mail::{Mail, PublishBatch};
 use super::placement::Placement;
 use super::registry::Registry;
 use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCounts, SessionKey};
-use super::store::{BodyPlace, MessageStore};
+use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
 use crate::limits::{OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX};
@@ -88,6 +88,8 @@ pub struct Shard {
     pub(super) places: Vec<BodyPlace>,
     /// Memory for output, empty.
     pub(super) spare_outputs: Vec<Vec<u8>>,
+    /// Scratch of `publish`: the messages made of them.
+    pub(super) slots: Vec<MessageSlot>,
     pub(super) random: u64,
     next_generation: u32,
     pub(super) next_sequence: u64,
@@ -115,6 +117,7 @@ impl Shard {
             ended_here: Vec::new(),
             places: Vec::new(),
             spare_outputs: Vec::new(),
+            slots: Vec::new(),
             random: config.seed | 1,
             next_generation: 0,
             next_sequence: 0,

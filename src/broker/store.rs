@@ -10,6 +10,7 @@
 //! it; `live` of a page counts the slots that point into it.
 
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, SLAB_BYTES};
+use crate::protocol::command::{BatchIter, PublishKind};
 use crate::protocol::slab::{OverBudget, SlabPool};
 use std::ops::Range;
 use std::rc::Rc;
@@ -39,10 +40,6 @@ pub struct BodyPlace {
     length: u32,
 }
 
-/// A page taken over whole; see [`MessageStore::adopt`].
-#[derive(Debug, Clone, Copy)]
-pub struct AdoptedPage(u32);
-
 #[cfg(test)]
 impl MessageSlot {
     /// Tells slots apart.
@@ -63,7 +60,8 @@ pub struct MessageStore {
     /// The bytes all this lives in, and their budget.
     pub pool: SlabPool,
     messages: Vec<Message>,
-    free_messages: Vec<u32>,
+    /// The slot freed last, or none; a free slot's `offset` names the next.
+    first_free: u32,
     pages: Vec<Page>,
     free_pages: Vec<u32>,
     /// The page small bodies are appended to.
@@ -71,8 +69,14 @@ pub struct MessageStore {
     live_count: usize,
 }
 
-/// A free slot's page.
-const NO_PAGE: u32 = u32::MAX;
+/// No slot: the end of the list of free ones.
+const NO_SLOT: u32 = u32::MAX;
+
+/// The least number of slots the table grows by.
+const SLOTS_MIN: usize = 1024;
+
+/// Slots (2 MiB of them) that stay when no message is alive: what a burst took beyond goes back.
+const SLOTS_KEPT_MAX: usize = 1 << 16;
 
 impl MessageStore {
     /// An empty store with a byte budget.
@@ -80,7 +84,7 @@ impl MessageStore {
         Self {
             pool: SlabPool::new(budget_bytes),
             messages: Vec::new(),
-            free_messages: Vec::new(),
+            first_free: NO_SLOT,
             pages: Vec::new(),
             free_pages: Vec::new(),
             open: None,
@@ -106,31 +110,38 @@ impl MessageStore {
         place
     }
 
-    /// Takes over a slab whole, without copying. It lives as long as a message in it; the caller
-    /// follows with [`Self::place_in`] for each message, then [`Self::finish_adopted`].
-    pub fn adopt(&mut self, slab: Vec<u8>) -> AdoptedPage {
-        AdoptedPage(self.add_page(slab))
-    }
-
-    /// The place of a body within an adopted page.
+    /// Takes over a slab whole, without copying, and lists the bodies in it: of a batch of
+    /// messages, or the slab as one. It lives as long as a message in it.
     ///
     /// # Errors
-    /// [`OverBudget`] when the message's own bookkeeping no longer fits the budget.
-    pub fn place_in(
+    /// [`OverBudget`] when the messages' own bookkeeping does not fit the budget. The places
+    /// listed by then are to be [abandoned](Self::abandon).
+    pub fn adopt(
         &mut self,
-        page: AdoptedPage,
-        range: Range<usize>,
-    ) -> Result<BodyPlace, OverBudget> {
-        self.pool.charge(MESSAGE_OVERHEAD_BYTES)?;
-        self.pages[page.0 as usize].live += 1;
-        Ok(BodyPlace { page: page.0, offset: to_u32(range.start), length: to_u32(range.len()) })
-    }
-
-    /// Frees an adopted page that ended up without a message.
-    pub fn finish_adopted(&mut self, page: AdoptedPage) {
-        if self.pages[page.0 as usize].live == 0 {
-            self.free_page(page.0);
+        slab: Vec<u8>,
+        kind: PublishKind,
+        places: &mut Vec<BodyPlace>,
+    ) -> Result<(), OverBudget> {
+        let page = self.add_page(slab);
+        let mut live = 0;
+        let bytes = &self.pages[page as usize].bytes;
+        let mut place = |offset: usize, body: &[u8]| {
+            self.pool.charge(MESSAGE_OVERHEAD_BYTES)?;
+            live += 1;
+            places.push(BodyPlace { page, offset: to_u32(offset), length: to_u32(body.len()) });
+            Ok(())
+        };
+        let placed = match kind {
+            PublishKind::Mpub => {
+                BatchIter::new(bytes).try_for_each(|(offset, body)| place(offset, body))
+            }
+            PublishKind::Pub | PublishKind::Dpub => place(0, bytes),
+        };
+        self.pages[page as usize].live = live;
+        if live == 0 {
+            self.free_page(page);
         }
+        placed
     }
 
     /// Gives back a place no message was made of.
@@ -139,25 +150,38 @@ impl MessageStore {
         self.release_page(place.page);
     }
 
-    /// Makes a message of a body, with one reference.
-    pub fn insert(&mut self, id: u64, timestamp_ns: i64, place: BodyPlace) -> MessageSlot {
+    /// Makes a message of a body, with so many references, at least one.
+    #[inline]
+    pub fn insert(
+        &mut self,
+        (id, timestamp_ns): (u64, i64),
+        place: BodyPlace,
+        references: u32,
+    ) -> MessageSlot {
         let BodyPlace { page, offset, length } = place;
-        let message = Message { id, timestamp_ns, page, offset, length, references: 1 };
+        let message = Message { id, timestamp_ns, page, offset, length, references };
         self.live_count += 1;
-        if let Some(index) = self.free_messages.pop() {
-            self.messages[index as usize] = message;
-            return MessageSlot(index);
+        let free = self.first_free;
+        if let Some(slot) = self.messages.get_mut(free as usize) {
+            self.first_free = slot.offset;
+            *slot = message;
+            return MessageSlot(free);
+        }
+        if self.messages.len() == self.messages.capacity() {
+            self.grow_messages();
         }
         self.messages.push(message);
         MessageSlot(to_u32(self.messages.len() - 1))
     }
 
     /// The message in a slot.
+    #[inline]
     pub fn message(&self, slot: MessageSlot) -> &Message {
         &self.messages[slot.0 as usize]
     }
 
     /// Its body.
+    #[inline]
     pub fn body(&self, slot: MessageSlot) -> &[u8] {
         let message = self.message(slot);
         &self.pages[message.page as usize].bytes[message.range()]
@@ -181,20 +205,34 @@ impl MessageStore {
     }
 
     /// Drops one reference, and the message with the last.
+    #[inline]
     pub fn release(&mut self, slot: MessageSlot) {
         let message = &mut self.messages[slot.0 as usize];
         debug_assert!(message.references > 0, "released more often than retained");
         message.references -= 1;
         if message.references == 0 {
             let page = message.page;
-            message.page = NO_PAGE;
+            message.offset = std::mem::replace(&mut self.first_free, slot.0);
             self.live_count -= 1;
-            self.free_messages.push(slot.0);
             self.pool.uncharge(MESSAGE_OVERHEAD_BYTES);
             self.release_page(page);
+            if self.live_count == 0 && self.messages.capacity() > SLOTS_KEPT_MAX {
+                self.messages = Vec::new();
+                self.first_free = NO_SLOT;
+            }
         }
     }
 
+    /// Room for more slots: a large table grows by an eighth, so that a deep queue does not hold
+    /// twice what it needs.
+    #[cold]
+    fn grow_messages(&mut self) {
+        let slots = self.messages.len();
+        let more = if slots < SLOTS_KEPT_MAX { slots.max(SLOTS_MIN) } else { slots / 8 };
+        self.messages.reserve_exact(more);
+    }
+
+    #[inline]
     fn append(&mut self, body: &[u8]) -> Result<BodyPlace, OverBudget> {
         let page = match self.open {
             Some(open) if self.open_has_room(open, body.len()) => open,
@@ -239,6 +277,7 @@ impl MessageStore {
         to_u32(self.pages.len() - 1)
     }
 
+    #[inline]
     fn release_page(&mut self, index: u32) {
         let page = &mut self.pages[index as usize];
         page.live -= 1;
@@ -268,6 +307,13 @@ impl MessageStore {
     }
 }
 
+impl BodyPlace {
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> usize {
+        self.length as usize
+    }
+}
+
 impl Message {
     /// Bytes of its body.
     pub fn body_bytes(&self) -> usize {
@@ -294,7 +340,7 @@ mod tests {
     fn everything_is_given_back_with_the_last_reference() {
         let mut store = MessageStore::new(1 << 20);
         let place = store.copy_body(b"hello").unwrap();
-        let slot = store.insert(1, 2, place);
+        let slot = store.insert((1, 2), place, 1);
         store.retain(slot, 1);
         store.release(slot);
         assert_eq!(store.body(slot), b"hello");
@@ -316,7 +362,7 @@ mod tests {
     fn a_body_being_sent_outlives_its_message() {
         let mut store = MessageStore::new(1 << 22);
         let place = store.copy_body(&vec![7; SLAB_BYTES]).unwrap();
-        let slot = store.insert(1, 2, place);
+        let slot = store.insert((1, 2), place, 1);
         let (bytes, range) = store.shared_body(slot);
         store.release(slot);
         assert_eq!(bytes[range], vec![7; SLAB_BYTES][..]);
@@ -338,7 +384,7 @@ mod tests {
                 if add || model.is_empty() {
                     let fill = (pick % 251) as u8;
                     let place = store.copy_body(&vec![fill; length]).unwrap();
-                    model.push((store.insert(u64::from(pick), 0, place), fill, length));
+                    model.push((store.insert((u64::from(pick), 0), place, 1), fill, length));
                 } else {
                     let (slot, fill, length) = model.swap_remove(pick as usize % model.len());
                     prop_assert_eq!(store.body(slot), &vec![fill; length][..]);
