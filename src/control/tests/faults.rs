@@ -139,7 +139,9 @@ async fn stalled(bytes: &[u8]) -> Vec<u8> {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let end = tokio::time::timeout(hour, stream.read_to_end(&mut answer)).await;
+    end.expect("the server ends it").unwrap();
     answer
 }
 
