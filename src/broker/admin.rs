@@ -203,6 +203,8 @@ pub struct ChannelStats {
     pub requeue_count: u64,
     /// Messages that timed out.
     pub timeout_count: u64,
+    /// Deliveries to clients in the daemon's zone, else in its region, else elsewhere.
+    pub delivery_counts: [u64; 3],
     /// Subscribed connections.
     pub client_count: u64,
     /// Whether deliveries are stopped.

@@ -11,6 +11,7 @@
 
 use super::admin::ShardIndex;
 use super::deadlines::TimerId;
+use super::eligible::Eligible;
 use super::in_flight::InFlightIndex;
 use super::store::MessageSlot;
 use super::time::Time;
@@ -39,7 +40,7 @@ pub struct Channel {
     pub consumers: Vec<u32>,
     /// Those that may have room for a message, in the order they are served. A session is in here
     /// at most once (its own flag says so) and is checked when its turn comes.
-    pub eligible: VecDeque<u32>,
+    pub eligible: Eligible,
     /// Whether it is in the shard's list of channels to deliver from.
     pub dirty: bool,
     /// What `/stats` shows, and what the conservation equation needs.
@@ -59,6 +60,8 @@ pub struct ChannelCounts {
     pub timed_out: u64,
     /// Emptied, sampled out, or dropped by a full ephemeral queue.
     pub discarded: u64,
+    /// Deliveries, by [`Proximity`](super::eligible::Proximity).
+    pub delivered: [u64; 3],
 }
 
 /// A message in a channel, between deliveries.
@@ -113,7 +116,7 @@ impl Channel {
             in_flight: InFlightIndex::default(),
             timer,
             consumers: Vec::new(),
-            eligible: VecDeque::new(),
+            eligible: Eligible::default(),
             dirty: false,
             counts: ChannelCounts::default(),
         }

@@ -171,7 +171,7 @@ impl Shard {
         let channel = &mut self.channels[slot as usize];
         channel.consumers.retain(|consumer| *consumer != index);
         if std::mem::take(&mut self.sessions[index as usize].eligible) {
-            channel.eligible.retain(|consumer| *consumer != index);
+            channel.eligible.remove(index);
         }
         if channel.consumers.is_empty() && channel.name.is_ephemeral() {
             self.drop_channel(slot);

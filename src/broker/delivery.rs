@@ -60,7 +60,7 @@ impl Shard {
         let channel = &mut self.channels[slot as usize];
         if !session.eligible && session.window() > 0 && session.output.len() < OUTPUT_BYTES_MAX {
             session.eligible = true;
-            channel.eligible.push_back(index);
+            channel.eligible.push(session.negotiated.proximity, index);
         }
         if !channel.paused && !channel.ready.is_empty() {
             mark_ready(&mut self.dirty_channels, slot, channel);
@@ -73,15 +73,16 @@ impl Shard {
             if channel.paused || channel.ready.is_empty() {
                 return;
             }
+            let Some((index, alike)) = channel.eligible.pop() else { return };
             // An even share each, so that a short queue is not given to one subscriber whole.
-            let share = channel.ready.len().div_ceil(channel.eligible.len().max(1));
-            let Some(index) = channel.eligible.pop_front() else { return };
+            let share = channel.ready.len().div_ceil(alike);
             self.sessions[index as usize].eligible = false;
             self.fill(now, slot, index, share);
-            let session = &self.sessions[index as usize];
+            let session = &mut self.sessions[index as usize];
             if session.window() > 0 && session.output.len() < OUTPUT_BYTES_MAX {
-                self.sessions[index as usize].eligible = true;
-                self.channels[slot as usize].eligible.push_back(index);
+                session.eligible = true;
+                let proximity = session.negotiated.proximity;
+                self.channels[slot as usize].eligible.push(proximity, index);
             }
         }
     }
@@ -135,9 +136,11 @@ impl Shard {
                 out.push_shared(slab, range);
             }
         }
-        if session.in_flight_count == held_before {
+        let delivered = session.in_flight_count - held_before;
+        if delivered == 0 {
             return;
         }
+        channel.counts.delivered[session.negotiated.proximity as usize] += delivered;
         if deadline < self.deadlines.due(session.timer) && deadline != Time::NEVER {
             self.deadlines.arm(session.timer, deadline);
         }

@@ -1,5 +1,6 @@
 //! IDENTIFY: applies what a client asked for to its session and answers it.
 
+use super::eligible::Proximity;
 use super::session::{Identity, Negotiated};
 use super::shard::Shard;
 use super::time::{Now, Span};
@@ -20,6 +21,8 @@ pub struct Features {
     pub topology_region: String,
     /// `--topology-zone`.
     pub topology_zone: String,
+    /// `--enable-experiment=topology-aware-consumption`.
+    pub topology_aware: bool,
 }
 
 impl Shard {
@@ -30,6 +33,7 @@ impl Shard {
         };
         let session = &mut self.sessions[index as usize];
         session.negotiated.apply(&settings);
+        session.negotiated.proximity = self.config.features.proximity(&settings);
         // NSQ's heartbeat timer starts over when IDENTIFY is applied.
         session.last_heartbeat = now.time;
         if settings.feature_negotiation {
@@ -52,6 +56,21 @@ impl Shard {
     /// AUTH: no auth server can be configured yet.
     pub(super) fn authenticate(&mut self, index: u32) {
         self.fail(index, ProtocolError::AuthDisabled);
+    }
+}
+
+impl Features {
+    /// How near a client is to this daemon.
+    fn proximity(&self, settings: &Settings) -> Proximity {
+        if !self.topology_aware {
+            Proximity::Global
+        } else if settings.topology_zone == self.topology_zone {
+            Proximity::Zone
+        } else if settings.topology_region == self.topology_region {
+            Proximity::Region
+        } else {
+            Proximity::Global
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod channel;
 pub mod consume;
 pub mod deadlines;
 pub mod delivery;
+pub mod eligible;
 pub mod identify;
 pub mod in_flight;
 pub mod message_id;

@@ -6,6 +6,7 @@
 
 use super::admin::{ShardIndex, TopicId};
 use super::deadlines::TimerId;
+use super::eligible::Proximity;
 use super::in_flight::InFlightList;
 use super::mail::Refusal;
 use super::time::{Span, Time, WallClock};
@@ -115,6 +116,8 @@ pub struct Negotiated {
     pub output_buffer_bytes: u64,
     /// `output_buffer_timeout`; only reported.
     pub output_buffer_timeout_ms: u64,
+    /// Whether its topology matches the daemon's, with the experiment that looks at it.
+    pub proximity: Proximity,
 }
 
 /// Counters of a session since it connected.
@@ -391,6 +394,7 @@ mod tests {
                 sample_rate: 0,
                 output_buffer_bytes: 0,
                 output_buffer_timeout_ms: 0,
+                proximity: Proximity::Global,
             },
             connected: WallClock(0),
             last_heard: Time(0),

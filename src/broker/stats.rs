@@ -120,6 +120,7 @@ impl Channel {
             message_count: self.counts.put,
             requeue_count: self.counts.requeued,
             timeout_count: self.counts.timed_out,
+            delivery_counts: self.counts.delivered,
             client_count: self.consumers.len() as u64,
             paused: self.paused,
         }

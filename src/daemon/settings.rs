@@ -2,6 +2,7 @@
 
 use crate::broker::Features;
 use crate::broker::admin::ShardIndex;
+use crate::broker::eligible::Proximity;
 use crate::broker::session::Negotiated;
 use crate::broker::shard::ShardConfig;
 use crate::broker::time::Span;
@@ -11,6 +12,9 @@ use crate::protocol::command::CommandLimits;
 use crate::protocol::identify::IdentifyLimits;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+
+/// The experiment of NSQ that looks at the topology of clients; other names are ignored, as there.
+const TOPOLOGY_AWARE: &str = "topology-aware-consumption";
 
 /// The configuration of one shard of `options.shards`.
 pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
@@ -31,6 +35,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
             sample_rate: 0,
             output_buffer_bytes: OUTPUT_BUFFER_BYTES_DEFAULT,
             output_buffer_timeout_ms: ms(options.output_buffer_timeout),
+            proximity: Proximity::Global,
         },
         command_limits: CommandLimits {
             max_msg_size: options.max_msg_size,
@@ -51,6 +56,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
             max_deflate_level: u64::try_from(options.max_deflate_level).unwrap_or_default(),
             topology_region: options.topology_region.clone(),
             topology_zone: options.topology_zone.clone(),
+            topology_aware: options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE),
         },
     }
 }

@@ -249,7 +249,6 @@ fn options_without_effect_are_warned_of_once() {
         options.warnings,
         [
             "option nsqlookupd_tcp_addresses has no effect: nsqlookupd is not supported yet",
-            "option enable_experiment has no effect: topology does not influence delivery yet",
             "--verbose has no effect: use --log-level",
         ]
     );

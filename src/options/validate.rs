@@ -5,7 +5,7 @@ use crate::limits::SHARDS_MAX;
 use serde_json::Value;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 29] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 26] = [
     ("broadcast_http_port", NO_LOOKUP),
     ("broadcast_tcp_port", NO_LOOKUP),
     ("nsqlookupd_tcp_addresses", NO_LOOKUP),
@@ -32,9 +32,6 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 29] = [
     ("statsd_exclude_ephemeral", NO_STATSD),
     ("e2e_processing_latency_percentiles", NO_PERCENTILES),
     ("e2e_processing_latency_window_time", NO_PERCENTILES),
-    ("topology_region", NO_TOPOLOGY),
-    ("topology_zone", NO_TOPOLOGY),
-    ("enable_experiment", NO_TOPOLOGY),
 ];
 
 const NO_LOOKUP: &str = "nsqlookupd is not supported yet";
@@ -45,7 +42,6 @@ const NO_DISK: &str = "messages are not written to disk yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
 const NO_STATSD: &str = "statsd is not supported yet";
 const NO_PERCENTILES: &str = "processing times are not measured yet";
-const NO_TOPOLOGY: &str = "topology does not influence delivery yet";
 
 /// Checks the options, in NSQ's order of evaluation, and completes them.
 pub(super) fn validate(mut options: Options) -> Result<Options, Exit> {

@@ -58,11 +58,11 @@ fn check_channel(shard: &Shard, slot: u32, channel: &Channel) {
         let session = &shard.sessions[*consumer as usize];
         assert_eq!(session.channel, Some(slot));
         in_flight += session.in_flight_count;
-        let waits = channel.eligible.iter().filter(|index| *index == consumer).count();
+        let waits = channel.eligible.iter().filter(|index| index == consumer).count();
         assert_eq!(waits, usize::from(session.eligible));
     }
     assert_eq!(channel.in_flight.len() as u64, in_flight);
-    assert!(channel.eligible.iter().all(|index| channel.consumers.contains(index)));
+    assert!(channel.eligible.iter().all(|index| channel.consumers.contains(&index)));
     assert_eq!(channel.dirty, shard.dirty_channels.contains(&slot));
     assert_eq!(shard.deadlines.due(channel.timer), channel.first_due());
 }

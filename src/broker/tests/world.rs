@@ -41,6 +41,7 @@ pub(super) fn config() -> ShardConfig {
             sample_rate: 0,
             output_buffer_bytes: 16384,
             output_buffer_timeout_ms: 250,
+            proximity: crate::broker::eligible::Proximity::Global,
         },
         command_limits: CommandLimits {
             max_msg_size: 1 << 20,
@@ -61,6 +62,7 @@ pub(super) fn config() -> ShardConfig {
             max_deflate_level: 6,
             topology_region: String::new(),
             topology_zone: String::new(),
+            topology_aware: false,
         },
     }
 }

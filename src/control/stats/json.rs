@@ -40,12 +40,22 @@ struct Channel<'a> {
     in_flight_count: u64,
     deferred_count: u64,
     message_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    zone_local_msg_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    region_local_msg_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    global_msg_count: u64,
     requeue_count: u64,
     timeout_count: u64,
     client_count: u64,
     clients: Option<Vec<Client<'a>>>,
     paused: bool,
     e2e_processing_latency: Latency,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Never absent: NSQ's own tools read into it without looking.
@@ -122,6 +132,7 @@ fn channel<'a>(
     channel: &'a ChannelStats,
 ) -> Channel<'a> {
     let clients = snapshot.clients_of(topic.name, channel.name);
+    let [zone_local_msg_count, region_local_msg_count, global_msg_count] = channel.delivery_counts;
     Channel {
         channel_name: channel.name.as_str(),
         depth: channel.depth,
@@ -129,6 +140,9 @@ fn channel<'a>(
         in_flight_count: channel.in_flight_count,
         deferred_count: channel.deferred_count,
         message_count: channel.message_count,
+        zone_local_msg_count,
+        region_local_msg_count,
+        global_msg_count,
         requeue_count: channel.requeue_count,
         timeout_count: channel.timeout_count,
         client_count: channel.client_count,

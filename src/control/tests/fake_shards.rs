@@ -244,6 +244,7 @@ fn new_channel(name: ChannelName) -> ChannelStats {
         message_count: 0,
         requeue_count: 0,
         timeout_count: 0,
+        delivery_counts: [0; 3],
         client_count: 0,
         paused: false,
     }
