@@ -4,6 +4,7 @@
 use super::action::{Action, Notice};
 use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
+use super::delivery::list_eligible;
 use super::in_flight::{EntryIndex, Found, InFlight};
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
@@ -79,11 +80,16 @@ impl Shard {
                 return self.fail(index, ProtocolError::FinFailed { id, reason: reason.into() });
             }
         };
-        let entry = self.take(slot, index, found);
-        self.channels[slot as usize].counts.finished += 1;
-        self.sessions[index as usize].counts.finished += 1;
+        // What `take` and `mark_eligible` do, with one look at each of the two.
+        let channel = &mut self.channels[slot as usize];
+        let session = &mut self.sessions[index as usize];
+        channel.in_flight.remove(found);
+        channel.counts.finished += 1;
+        session.in_flight_count -= 1;
+        session.counts.finished += 1;
+        let entry = self.in_flight.remove(&mut session.in_flight, found.entry);
         self.store.release(entry.message);
-        self.mark_eligible(index);
+        list_eligible(&mut self.dirty_channels, (slot, channel), (index, session));
     }
 
     /// REQ: back to the queue now, or when the delay is over.

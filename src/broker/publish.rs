@@ -43,12 +43,12 @@ impl Shard {
         if home != self.config.index {
             return self.publish_remote(index, id, home, publish);
         }
-        let Publish { topic, kind, delay_ms, count, body } = publish;
+        let Publish { kind, delay_ms, count, body, .. } = publish;
         match self.put(now, id, Put { kind, delay_ms, body }) {
             Ok(()) => {
                 let session = &mut self.sessions[index as usize];
                 session.remote_run.length = 0;
-                session.count_published(topic, u64::from(count));
+                session.count_published(u64::from(count));
                 session.answer_ok();
                 self.mark_dirty(index);
             }
@@ -85,11 +85,12 @@ impl Shard {
         let holders = if topic.flows() { topic.channels.len() } else { 1 };
         let holders = u32::try_from(holders).expect("CHANNELS_MAX is below 2^32");
         topic.message_count += self.places.len() as u64;
-        for place in self.places.drain(..) {
+        for &place in &self.places {
             topic.message_bytes += place.body_bytes() as u64;
             let identity = (topic.ids.next(now.wall), now.wall.0);
             self.slots.push(self.store.insert(identity, place, holders));
         }
+        self.places.clear();
         self.hand_over(now, id.index, delay_ms);
         trim(&mut self.places, SCRATCH_KEPT_MAX);
         trim(&mut self.slots, SCRATCH_KEPT_MAX);
@@ -169,14 +170,14 @@ impl Shard {
     /// the client changes its topic.
     fn publish_place(&mut self, index: u32, topic: &TopicName) -> Option<(TopicId, ShardIndex)> {
         let session = &mut self.sessions[index as usize];
-        if let Some((name, id)) = &session.last_publish
-            && name == topic
-            && let Some(home) = self.registry.home(*id)
+        if let Some(last) = &session.last_publish
+            && last.topic == *topic
+            && let Some(home) = self.registry.home(last.id)
         {
-            return Some((*id, home));
+            return Some((last.id, home));
         }
         let (id, home) = self.known_home(topic)?;
-        self.sessions[index as usize].last_publish = Some((*topic, id));
+        self.sessions[index as usize].note_publish(topic, id);
         Some((id, home))
     }
 
@@ -204,7 +205,7 @@ impl Shard {
             }
         };
         let session = &mut self.sessions[index as usize];
-        session.count_published(publish.topic, u64::from(publish.count));
+        session.count_published(u64::from(publish.count));
         let key = super::session::SessionKey { index, generation: session.generation };
         batch.publishes.push(RemotePublish {
             topic,

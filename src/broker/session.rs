@@ -139,6 +139,17 @@ pub struct RemoteRun {
     pub length: u32,
 }
 
+/// The topic a session published to last: most have one, which is then not looked up again.
+#[derive(Debug, Clone, Copy)]
+pub struct LastPublish {
+    /// Its name.
+    pub topic: TopicName,
+    /// Its identity, while it lives.
+    pub id: TopicId,
+    /// Its row in [`SessionCounts::published`], or past its end when that is full.
+    pub count_index: usize,
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Session {
@@ -174,8 +185,8 @@ pub struct Session {
     first_ticket: u64,
     /// The command that waits.
     pub parked: Option<Box<Parked>>,
-    /// The topic of the last publish and where it lives.
-    pub last_publish: Option<(TopicName, TopicId)>,
+    /// The topic of the last publish.
+    pub last_publish: Option<LastPublish>,
     /// For moving the connection to where it publishes.
     pub remote_run: RemoteRun,
     /// The channel it subscribed to, by slot.
@@ -335,13 +346,22 @@ impl Session {
         }
     }
 
-    /// Notes messages published, for `/stats`.
-    pub fn count_published(&mut self, topic: &TopicName, messages: u64) {
+    /// Notes the topic the session publishes to from now on.
+    pub fn note_publish(&mut self, topic: &TopicName, id: TopicId) {
         let published = &mut self.counts.published;
-        if let Some((_, count)) = published.iter_mut().find(|(name, _)| name == topic) {
+        let found = published.iter().position(|(name, _)| name == topic);
+        let count_index = found.unwrap_or(published.len());
+        if found.is_none() && published.len() < PUBLISH_COUNTS_MAX {
+            published.push((*topic, 0));
+        }
+        self.last_publish = Some(LastPublish { topic: *topic, id, count_index });
+    }
+
+    /// Counts messages published to that topic, for `/stats`.
+    pub fn count_published(&mut self, messages: u64) {
+        let Some(last) = &self.last_publish else { return };
+        if let Some((_, count)) = self.counts.published.get_mut(last.count_index) {
             *count += messages;
-        } else if published.len() < PUBLISH_COUNTS_MAX {
-            published.push((*topic, messages));
         }
     }
 
