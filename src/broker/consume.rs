@@ -5,18 +5,19 @@ use super::action::{Action, Notice};
 use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
 use super::delivery::list_eligible;
-use super::in_flight::{EntryIndex, Found, InFlight};
+use super::in_flight::{EntryIndex, Found, InFlight, InFlightIndex};
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Span};
-use crate::limits::CHANNELS_MAX;
+use crate::limits::{CHANNELS_MAX, QUEUE_IDLE_MAX};
 use crate::protocol::command::State;
 use crate::protocol::error::{EXITING, NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
 use crate::protocol::frame;
 use crate::protocol::message::MessageId;
 use crate::protocol::name::{ChannelName, TopicName};
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 impl Shard {
     /// SUB: attaches the session, or sends its connection to the topic's home.
@@ -163,8 +164,11 @@ impl Shard {
             self.channels[index as usize].deferred.pop();
             self.make_ready(index, entry);
         }
-        let channel = &self.channels[index as usize];
+        let channel = &mut self.channels[index as usize];
         self.deadlines.arm(channel.timer, channel.first_due());
+        if channel.deferred.is_empty() && channel.deferred.capacity() > QUEUE_IDLE_MAX {
+            channel.deferred = BinaryHeap::new();
+        }
     }
 
     /// Takes a session off its channel; what it holds is ready again at once.
@@ -179,8 +183,13 @@ impl Shard {
         if std::mem::take(&mut self.sessions[index as usize].eligible) {
             channel.eligible.retain(|consumer| *consumer != index);
         }
-        if channel.consumers.is_empty() && channel.name.is_ephemeral() {
-            self.drop_channel(slot);
+        if channel.consumers.is_empty() {
+            // Nobody holds a message: what the windows of its consumers took goes.
+            channel.in_flight = InFlightIndex::default();
+            (channel.consumers, channel.eligible) = Default::default();
+            if channel.name.is_ephemeral() {
+                self.drop_channel(slot);
+            }
         }
     }
 

@@ -11,8 +11,9 @@ use super::publish::mark_ready;
 use super::session::{Session, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Time};
-use crate::limits::{OUTPUT_BYTES_MAX, SHARED_BODY_BYTES_MIN};
+use crate::limits::{OUTPUT_BYTES_MAX, QUEUE_IDLE_MAX, SHARED_BODY_BYTES_MIN};
 use crate::protocol::frame;
+use std::collections::VecDeque;
 
 impl Shard {
     /// The last step of a turn: what waited for it, deliveries, and the turn's publishes as mail.
@@ -65,6 +66,9 @@ impl Shard {
     fn deliver_channel(&mut self, now: Now, slot: u32) {
         loop {
             let channel = &mut self.channels[slot as usize];
+            if channel.ready.is_empty() && channel.ready.capacity() > QUEUE_IDLE_MAX {
+                channel.ready = VecDeque::new();
+            }
             if channel.paused || channel.ready.is_empty() {
                 return;
             }

@@ -258,13 +258,12 @@ impl Shard {
     }
 
     fn copy_one(&mut self, bytes: &[u8]) -> Result<(), OverBudget> {
-        self.places.push(self.store.copy_body(bytes)?);
-        Ok(())
+        self.store.copy_body(bytes, &mut self.places)
     }
 
     fn copy_batch(&mut self, bytes: &[u8]) -> Result<(), OverBudget> {
         for (_, body) in BatchIter::new(bytes) {
-            self.places.push(self.store.copy_body(body)?);
+            self.store.copy_body(body, &mut self.places)?;
         }
         Ok(())
     }
@@ -312,7 +311,11 @@ impl Shard {
                 );
                 let (kept, dropped) = slots.split_at(room);
                 let entry = |message: &MessageSlot| Entry { message: *message, attempts: 0 };
-                channel.ready.extend(kept.iter().map(entry));
+                if let [one] = kept {
+                    channel.ready.push_back(entry(one));
+                } else {
+                    channel.ready.extend(kept.iter().map(entry));
+                }
                 channel.counts.discarded += dropped.len() as u64;
                 dropped.iter().for_each(|message| self.store.release(*message));
                 mark_ready(&mut self.dirty_channels, index, channel);
