@@ -136,7 +136,7 @@ impl Server {
         while left >= connection.missing {
             left -= connection.missing;
             connection.missing = self.request_bytes;
-            connection.answers.bytes.extend_from_slice(ANSWER);
+            connection.answers.output.bytes.extend_from_slice(ANSWER);
         }
         connection.missing -= left;
         if !connection.dirty && !connection.answers.is_empty() {

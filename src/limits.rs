@@ -97,6 +97,9 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// Messages of one batch that a shard keeps scratch memory for; a larger batch gets its own.
 pub const SCRATCH_KEPT_MAX: usize = 4096;
 
+/// Entries (8 KiB of them) that a channel's queue keeps room for while it is empty.
+pub const QUEUE_IDLE_MAX: usize = 1024;
+
 /// Most topics of a daemon.
 pub const TOPICS_MAX: usize = 1 << 20;
 

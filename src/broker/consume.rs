@@ -4,18 +4,20 @@
 use super::action::{Action, Notice};
 use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
-use super::in_flight::{EntryIndex, Found, InFlight};
+use super::delivery::list_eligible;
+use super::in_flight::{EntryIndex, Found, InFlight, InFlightIndex};
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Span};
-use crate::limits::CHANNELS_MAX;
+use crate::limits::{CHANNELS_MAX, QUEUE_IDLE_MAX};
 use crate::protocol::command::State;
 use crate::protocol::error::{EXITING, NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
 use crate::protocol::frame;
 use crate::protocol::message::MessageId;
 use crate::protocol::name::{ChannelName, TopicName};
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 impl Shard {
     /// SUB: attaches the session, or sends its connection to the topic's home.
@@ -79,11 +81,16 @@ impl Shard {
                 return self.fail(index, ProtocolError::FinFailed { id, reason: reason.into() });
             }
         };
-        let entry = self.take(slot, index, found);
-        self.channels[slot as usize].counts.finished += 1;
-        self.sessions[index as usize].counts.finished += 1;
+        // What `take` and `mark_eligible` do, with one look at each of the two.
+        let channel = &mut self.channels[slot as usize];
+        let session = &mut self.sessions[index as usize];
+        channel.in_flight.remove(found);
+        channel.counts.finished += 1;
+        session.in_flight_count -= 1;
+        session.counts.finished += 1;
+        let entry = self.in_flight.remove(&mut session.in_flight, found.entry);
         self.store.release(entry.message);
-        self.mark_eligible(index);
+        list_eligible(&mut self.dirty_channels, (slot, channel), (index, session));
     }
 
     /// REQ: back to the queue now, or when the delay is over.
@@ -157,8 +164,11 @@ impl Shard {
             self.channels[index as usize].deferred.pop();
             self.make_ready(index, entry);
         }
-        let channel = &self.channels[index as usize];
+        let channel = &mut self.channels[index as usize];
         self.deadlines.arm(channel.timer, channel.first_due());
+        if channel.deferred.is_empty() && channel.deferred.capacity() > QUEUE_IDLE_MAX {
+            channel.deferred = BinaryHeap::new();
+        }
     }
 
     /// Takes a session off its channel; what it holds is ready again at once.
@@ -173,8 +183,13 @@ impl Shard {
         if std::mem::take(&mut self.sessions[index as usize].eligible) {
             channel.eligible.remove(index);
         }
-        if channel.consumers.is_empty() && channel.name.is_ephemeral() {
-            self.drop_channel(slot);
+        if channel.consumers.is_empty() {
+            // Nobody holds a message: what the windows of its consumers took goes.
+            channel.in_flight = InFlightIndex::default();
+            (channel.consumers, channel.eligible) = Default::default();
+            if channel.name.is_ephemeral() {
+                self.drop_channel(slot);
+            }
         }
     }
 

@@ -5,13 +5,15 @@
 //! channel is visited only when it has messages and a subscriber that may have room, so the cost
 //! does not grow with idle channels or subscribers.
 
+use super::channel::Channel;
 use super::in_flight::EntryIndex;
 use super::publish::mark_ready;
-use super::session::SessionKey;
+use super::session::{Session, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Time};
-use crate::limits::{OUTPUT_BYTES_MAX, SHARED_BODY_BYTES_MIN};
+use crate::limits::{OUTPUT_BYTES_MAX, QUEUE_IDLE_MAX, SHARED_BODY_BYTES_MIN};
 use crate::protocol::frame;
+use std::collections::VecDeque;
 
 impl Shard {
     /// The last step of a turn: what waited for it, deliveries, and the turn's publishes as mail.
@@ -58,18 +60,15 @@ impl Shard {
         let session = &mut self.sessions[index as usize];
         let Some(slot) = session.channel else { return };
         let channel = &mut self.channels[slot as usize];
-        if !session.eligible && session.window() > 0 && session.output.len() < OUTPUT_BYTES_MAX {
-            session.eligible = true;
-            channel.eligible.push(session.negotiated.proximity, index);
-        }
-        if !channel.paused && !channel.ready.is_empty() {
-            mark_ready(&mut self.dirty_channels, slot, channel);
-        }
+        list_eligible(&mut self.dirty_channels, (slot, channel), (index, session));
     }
 
     fn deliver_channel(&mut self, now: Now, slot: u32) {
         loop {
             let channel = &mut self.channels[slot as usize];
+            if channel.ready.is_empty() && channel.ready.capacity() > QUEUE_IDLE_MAX {
+                channel.ready = VecDeque::new();
+            }
             if channel.paused || channel.ready.is_empty() {
                 return;
             }
@@ -145,5 +144,21 @@ impl Shard {
             self.deadlines.arm(session.timer, deadline);
         }
         self.mark_dirty(index);
+    }
+}
+
+/// Puts a session that may have room on its channel's list, and the channel on the shard's.
+#[inline]
+pub(super) fn list_eligible(
+    dirty_channels: &mut Vec<u32>,
+    (slot, channel): (u32, &mut Channel),
+    (index, session): (u32, &mut Session),
+) {
+    if !session.eligible && session.window() > 0 && session.output.len() < OUTPUT_BYTES_MAX {
+        session.eligible = true;
+        channel.eligible.push(session.negotiated.proximity, index);
+    }
+    if !channel.paused && !channel.ready.is_empty() {
+        mark_ready(dirty_channels, slot, channel);
     }
 }

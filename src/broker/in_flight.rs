@@ -35,6 +35,9 @@ pub type EntryIndex = u32;
 
 const NONE: u32 = u32::MAX;
 
+/// Entries (3 MiB of them) that stay when nothing is in flight.
+const ENTRIES_IDLE_MAX: usize = 1 << 16;
+
 /// All in-flight entries of a shard.
 #[derive(Debug, Default)]
 pub struct InFlightEntries {
@@ -126,7 +129,11 @@ impl InFlightEntries {
     pub fn remove(&mut self, list: &mut InFlightList, index: EntryIndex) -> InFlight {
         self.unlink(list, index);
         self.free.push(index);
-        self.entries[index as usize]
+        let entry = self.entries[index as usize];
+        if self.free.len() == self.entries.len() && self.entries.len() > ENTRIES_IDLE_MAX {
+            *self = Self::default();
+        }
+        entry
     }
 
     /// Gives an entry a new deadline and its place in the list.
@@ -284,9 +291,9 @@ impl InFlightIndex {
 
 /// Ids differ mostly in their low bits (sequence, then time); one multiplication spreads those
 /// into the high bits. Clients cannot choose ids.
+#[inline]
 fn tag(id: u64) -> u32 {
-    let tag = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
-    tag
+    (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
 #[cfg(test)]
@@ -296,8 +303,9 @@ mod tests {
 
     fn slot() -> MessageSlot {
         let mut store = crate::broker::store::MessageStore::new(1 << 20);
-        let place = store.copy_body(b"x").unwrap();
-        store.insert((1, 1), place, 1)
+        let mut places = Vec::new();
+        store.copy_body(b"x", &mut places).unwrap();
+        store.insert((1, 1), places[0], 1)
     }
 
     proptest! {

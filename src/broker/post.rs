@@ -1,5 +1,6 @@
 //! Mail from other shards: each kind is one call.
 
+use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
 use super::mail::{Mail, PublishAnswer};
 use super::placement::Asker;
@@ -63,15 +64,20 @@ impl Shard {
         for PublishAnswer { session: key, ticket, outcome } in answers {
             let Some(session) = self.session_mut(key) else { continue };
             let was_full = !session.may_read();
-            session.resolve(ticket, outcome);
+            let error = session.resolve(ticket, outcome);
             let resumes = was_full && session.may_read();
             let closed = session.input == Input::Closed;
+            let remote_address = error.is_some().then(|| session.remote_address.clone());
             self.mark_dirty(key.index);
+            if let (Some(error), Some(remote_address)) = (error, remote_address) {
+                let notice = Notice::ClientError { remote_address, error };
+                self.actions.push(Action::Notice(notice));
+            }
             if closed {
                 self.unsubscribe(key.index);
             }
             if resumes {
-                self.actions.push(super::action::Action::Resume(key));
+                self.actions.push(Action::Resume(key));
             }
         }
     }

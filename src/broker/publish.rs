@@ -43,12 +43,12 @@ impl Shard {
         if home != self.config.index {
             return self.publish_remote(index, id, home, publish);
         }
-        let Publish { topic, kind, delay_ms, count, body } = publish;
+        let Publish { kind, delay_ms, count, body, .. } = publish;
         match self.put(now, id, Put { kind, delay_ms, body }) {
             Ok(()) => {
                 let session = &mut self.sessions[index as usize];
                 session.remote_run.length = 0;
-                session.count_published(topic, u64::from(count));
+                session.count_published(u64::from(count));
                 session.answer_ok();
                 self.mark_dirty(index);
             }
@@ -85,11 +85,12 @@ impl Shard {
         let holders = if topic.flows() { topic.channels.len() } else { 1 };
         let holders = u32::try_from(holders).expect("CHANNELS_MAX is below 2^32");
         topic.message_count += self.places.len() as u64;
-        for place in self.places.drain(..) {
+        for &place in &self.places {
             topic.message_bytes += place.body_bytes() as u64;
             let identity = (topic.ids.next(now.wall), now.wall.0);
             self.slots.push(self.store.insert(identity, place, holders));
         }
+        self.places.clear();
         self.hand_over(now, id.index, delay_ms);
         trim(&mut self.places, SCRATCH_KEPT_MAX);
         trim(&mut self.slots, SCRATCH_KEPT_MAX);
@@ -169,14 +170,14 @@ impl Shard {
     /// the client changes its topic.
     fn publish_place(&mut self, index: u32, topic: &TopicName) -> Option<(TopicId, ShardIndex)> {
         let session = &mut self.sessions[index as usize];
-        if let Some((name, id)) = &session.last_publish
-            && name == topic
-            && let Some(home) = self.registry.home(*id)
+        if let Some(last) = &session.last_publish
+            && last.topic == *topic
+            && let Some(home) = self.registry.home(last.id)
         {
-            return Some((*id, home));
+            return Some((last.id, home));
         }
         let (id, home) = self.known_home(topic)?;
-        self.sessions[index as usize].last_publish = Some((*topic, id));
+        self.sessions[index as usize].note_publish(topic, id);
         Some((id, home))
     }
 
@@ -204,7 +205,7 @@ impl Shard {
             }
         };
         let session = &mut self.sessions[index as usize];
-        session.count_published(publish.topic, u64::from(publish.count));
+        session.count_published(u64::from(publish.count));
         let key = super::session::SessionKey { index, generation: session.generation };
         batch.publishes.push(RemotePublish {
             topic,
@@ -257,13 +258,12 @@ impl Shard {
     }
 
     fn copy_one(&mut self, bytes: &[u8]) -> Result<(), OverBudget> {
-        self.places.push(self.store.copy_body(bytes)?);
-        Ok(())
+        self.store.copy_body(bytes, &mut self.places)
     }
 
     fn copy_batch(&mut self, bytes: &[u8]) -> Result<(), OverBudget> {
         for (_, body) in BatchIter::new(bytes) {
-            self.places.push(self.store.copy_body(body)?);
+            self.store.copy_body(body, &mut self.places)?;
         }
         Ok(())
     }
@@ -311,7 +311,11 @@ impl Shard {
                 );
                 let (kept, dropped) = slots.split_at(room);
                 let entry = |message: &MessageSlot| Entry { message: *message, attempts: 0 };
-                channel.ready.extend(kept.iter().map(entry));
+                if let [one] = kept {
+                    channel.ready.push_back(entry(one));
+                } else {
+                    channel.ready.extend(kept.iter().map(entry));
+                }
                 channel.counts.discarded += dropped.len() as u64;
                 dropped.iter().for_each(|message| self.store.release(*message));
                 mark_ready(&mut self.dirty_channels, index, channel);

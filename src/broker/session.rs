@@ -142,6 +142,17 @@ pub struct RemoteRun {
     pub length: u32,
 }
 
+/// The topic a session published to last: most have one, which is then not looked up again.
+#[derive(Debug, Clone, Copy)]
+pub struct LastPublish {
+    /// Its name.
+    pub topic: TopicName,
+    /// Its identity, while it lives.
+    pub id: TopicId,
+    /// Its row in [`SessionCounts::published`], or past its end when that is full.
+    pub count_index: usize,
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Session {
@@ -177,8 +188,8 @@ pub struct Session {
     first_ticket: u64,
     /// The command that waits.
     pub parked: Option<Box<Parked>>,
-    /// The topic of the last publish and where it lives.
-    pub last_publish: Option<(TopicName, TopicId)>,
+    /// The topic of the last publish.
+    pub last_publish: Option<LastPublish>,
     /// For moving the connection to where it publishes.
     pub remote_run: RemoteRun,
     /// The channel it subscribed to, by slot.
@@ -305,18 +316,18 @@ impl Session {
     }
 
     /// Another shard has answered; everything that waited for it alone leaves.
-    pub fn resolve(&mut self, ticket: u64, outcome: Result<(), Refusal>) {
+    /// Returns the error it made of a refusal.
+    pub fn resolve(&mut self, ticket: u64, outcome: Result<(), Refusal>) -> Option<ProtocolError> {
         let position = usize::try_from(ticket.wrapping_sub(self.first_ticket)).ok();
-        let Some(answer) = position.and_then(|position| self.answers.get_mut(position)) else {
-            return;
+        let answer = position.and_then(|position| self.answers.get_mut(position))?;
+        let Answer::Pending(kind) = *answer else { return None };
+        let error = outcome.err().map(|refusal| refusal.publish_error(kind));
+        *answer = match &error {
+            None => Answer::Ok,
+            Some(error) => Answer::Fatal(Box::new(error.clone())),
         };
-        if let Answer::Pending(kind) = *answer {
-            *answer = match outcome {
-                Ok(()) => Answer::Ok,
-                Err(refusal) => Answer::Fatal(Box::new(refusal.publish_error(kind))),
-            };
-        }
         self.release_answers();
+        error
     }
 
     fn release_answers(&mut self) {
@@ -338,13 +349,22 @@ impl Session {
         }
     }
 
-    /// Notes messages published, for `/stats`.
-    pub fn count_published(&mut self, topic: &TopicName, messages: u64) {
+    /// Notes the topic the session publishes to from now on.
+    pub fn note_publish(&mut self, topic: &TopicName, id: TopicId) {
         let published = &mut self.counts.published;
-        if let Some((_, count)) = published.iter_mut().find(|(name, _)| name == topic) {
+        let found = published.iter().position(|(name, _)| name == topic);
+        let count_index = found.unwrap_or(published.len());
+        if found.is_none() && published.len() < PUBLISH_COUNTS_MAX {
+            published.push((*topic, 0));
+        }
+        self.last_publish = Some(LastPublish { topic: *topic, id, count_index });
+    }
+
+    /// Counts messages published to that topic, for `/stats`.
+    pub fn count_published(&mut self, messages: u64) {
+        let Some(last) = &self.last_publish else { return };
+        if let Some((_, count)) = self.counts.published.get_mut(last.count_index) {
             *count += messages;
-        } else if published.len() < PUBLISH_COUNTS_MAX {
-            published.push((*topic, messages));
         }
     }
 
@@ -411,9 +431,9 @@ mod tests {
         let first = session.await_answer(PublishKind::Pub);
         let second = session.await_answer(PublishKind::Mpub);
         session.answer(|out| out.extend_from_slice(b"local"));
-        session.resolve(second, Ok(()));
+        assert_eq!(session.resolve(second, Ok(())), None);
         assert!(session.output.is_empty(), "the first is still pending");
-        session.resolve(first, Ok(()));
+        assert_eq!(session.resolve(first, Ok(())), None);
         let mut expected = Vec::new();
         frame::push_ok(&mut expected);
         frame::push_ok(&mut expected);
@@ -429,8 +449,8 @@ mod tests {
         let mut session = session();
         let first = session.await_answer(PublishKind::Pub);
         let second = session.await_answer(PublishKind::Pub);
-        session.resolve(first, Err(Refusal::QueueFull));
-        session.resolve(second, Ok(()));
+        assert!(session.resolve(first, Err(Refusal::QueueFull)).is_some());
+        assert_eq!(session.resolve(second, Ok(())), None);
         let mut expected = Vec::new();
         let error = Refusal::QueueFull.publish_error(PublishKind::Pub);
         frame::push_error(&mut expected, &error);

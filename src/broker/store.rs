@@ -97,17 +97,24 @@ impl MessageStore {
         self.live_count
     }
 
-    /// Copies a body into the open page, or into a page of its own when it is large.
+    /// Copies a body into the open page, or into a page of its own when it is large, and lists its
+    /// place.
     ///
     /// # Errors
     /// [`OverBudget`] when the shard's memory budget has no room for it.
-    pub fn copy_body(&mut self, body: &[u8]) -> Result<BodyPlace, OverBudget> {
+    #[inline]
+    pub fn copy_body(
+        &mut self,
+        body: &[u8],
+        places: &mut Vec<BodyPlace>,
+    ) -> Result<(), OverBudget> {
         self.pool.charge(MESSAGE_OVERHEAD_BYTES)?;
-        let place = self.append(body);
-        if place.is_err() {
+        let Ok((page, offset)) = self.append(body) else {
             self.pool.uncharge(MESSAGE_OVERHEAD_BYTES);
-        }
-        place
+            return Err(OverBudget);
+        };
+        places.push(BodyPlace { page, offset, length: to_u32(body.len()) });
+        Ok(())
     }
 
     /// Takes over a slab whole, without copying, and lists the bodies in it: of a batch of
@@ -232,8 +239,9 @@ impl MessageStore {
         self.messages.reserve_exact(more);
     }
 
+    /// Puts a body into a page; which one, and at which offset.
     #[inline]
-    fn append(&mut self, body: &[u8]) -> Result<BodyPlace, OverBudget> {
+    fn append(&mut self, body: &[u8]) -> Result<(u32, u32), OverBudget> {
         let page = match self.open {
             Some(open) if self.open_has_room(open, body.len()) => open,
             _ => self.open_page(body.len())?,
@@ -243,7 +251,7 @@ impl MessageStore {
         let offset = to_u32(bytes.len());
         bytes.extend_from_slice(body);
         entry.live += 1;
-        Ok(BodyPlace { page, offset, length: to_u32(body.len()) })
+        Ok((page, offset))
     }
 
     /// Whether the open page takes a body without growing. A page whose bodies are being sent
@@ -336,11 +344,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn add(store: &mut MessageStore, body: &[u8]) -> MessageSlot {
+        let mut places = Vec::new();
+        store.copy_body(body, &mut places).unwrap();
+        store.insert((1, 2), places[0], 1)
+    }
+
     #[test]
     fn everything_is_given_back_with_the_last_reference() {
         let mut store = MessageStore::new(1 << 20);
-        let place = store.copy_body(b"hello").unwrap();
-        let slot = store.insert((1, 2), place, 1);
+        let slot = add(&mut store, b"hello");
         store.retain(slot, 1);
         store.release(slot);
         assert_eq!(store.body(slot), b"hello");
@@ -354,15 +367,14 @@ mod tests {
     fn over_budget_takes_nothing() {
         let mut store = MessageStore::new(SLAB_BYTES * 2);
         let before = store.pool.bytes_used();
-        assert!(store.copy_body(&vec![0; SLAB_BYTES * 4]).is_err());
+        assert!(store.copy_body(&vec![0; SLAB_BYTES * 4], &mut Vec::new()).is_err());
         assert_eq!(store.pool.bytes_used(), before);
     }
 
     #[test]
     fn a_body_being_sent_outlives_its_message() {
         let mut store = MessageStore::new(1 << 22);
-        let place = store.copy_body(&vec![7; SLAB_BYTES]).unwrap();
-        let slot = store.insert((1, 2), place, 1);
+        let slot = add(&mut store, &vec![7; SLAB_BYTES]);
         let (bytes, range) = store.shared_body(slot);
         store.release(slot);
         assert_eq!(bytes[range], vec![7; SLAB_BYTES][..]);
@@ -380,11 +392,10 @@ mod tests {
         ) {
             let mut store = MessageStore::new(64 << 20);
             let mut model: Vec<(MessageSlot, u8, usize)> = Vec::new();
-            for (add, length, pick) in operations {
-                if add || model.is_empty() {
+            for (adds, length, pick) in operations {
+                if adds || model.is_empty() {
                     let fill = (pick % 251) as u8;
-                    let place = store.copy_body(&vec![fill; length]).unwrap();
-                    model.push((store.insert((u64::from(pick), 0), place, 1), fill, length));
+                    model.push((add(&mut store, &vec![fill; length]), fill, length));
                 } else {
                     let (slot, fill, length) = model.swap_remove(pick as usize % model.len());
                     prop_assert_eq!(store.body(slot), &vec![fill; length][..]);

@@ -5,6 +5,7 @@
 
 use crate::limits::NAME_BYTES_MAX;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// The suffix of a topic or channel that never touches the disk and goes with its last user.
 pub const EPHEMERAL_SUFFIX: &[u8] = b"#ephemeral";
@@ -23,10 +24,31 @@ pub struct InvalidName;
 
 /// The bytes of a name, inline. Bytes past `length` are zero, so the derived ordering is bytewise
 /// (no valid byte is zero, so a shorter name sorts before every longer one it begins).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 struct Name {
     bytes: [u8; NAME_BYTES_MAX],
     length: u8,
+}
+
+impl PartialEq for Name {
+    /// All bytes at once: a publish compares its topic with the last one, and a call of `memcmp`
+    /// costs several times as much.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let (own, others) = (self.bytes.as_chunks::<8>().0, other.bytes.as_chunks::<8>().0);
+        let different = own
+            .iter()
+            .zip(others)
+            .fold(0, |all, (a, b)| all | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
+        different == 0 && self.length == other.length
+    }
+}
+
+impl Hash for Name {
+    /// The name alone, not the zeros behind it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
 }
 
 impl Name {

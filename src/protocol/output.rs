@@ -41,12 +41,6 @@ impl Output {
         self.shared.len()
     }
 
-    /// The shared bodies: how many own bytes go before each, and where it lies.
-    pub fn shared_parts(&self) -> impl Iterator<Item = (usize, Rc<Vec<u8>>, Range<usize>)> {
-        let part = |shared: &Shared| (shared.at, Rc::clone(&shared.slab), shared.range.clone());
-        self.shared.iter().map(part)
-    }
-
     /// Appends a part of a slab without copying it.
     ///
     /// # Panics

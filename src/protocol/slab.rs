@@ -108,6 +108,7 @@ impl SlabPool {
     ///
     /// # Errors
     /// [`OverBudget`]; nothing is charged then.
+    #[inline]
     pub fn charge(&mut self, bytes: usize) -> Result<(), OverBudget> {
         self.check_room(bytes)?;
         self.bytes_used += bytes;
@@ -115,6 +116,7 @@ impl SlabPool {
     }
 
     /// Takes back a charge.
+    #[inline]
     pub fn uncharge(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.bytes_used, "uncharged more than was charged");
         self.bytes_used = self.bytes_used.saturating_sub(bytes);

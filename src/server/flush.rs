@@ -22,7 +22,7 @@ impl EventLoop {
     /// A send has ended.
     pub(super) fn sent(&mut self, token: Token, mut buffer: SendBuffer, result: Result<(), Errno>) {
         buffer.clear();
-        self.shard.recycle_output(std::mem::take(&mut buffer.bytes));
+        self.shard.recycle_output(std::mem::take(&mut buffer.output.bytes));
         let Some(connection) = self.connections.get_mut(token.index()).and_then(Option::as_mut)
         else {
             return;

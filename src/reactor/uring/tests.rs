@@ -179,6 +179,6 @@ fn sequence(start: usize, length: usize) -> Vec<u8> {
 
 fn buffer_of(bytes: Vec<u8>) -> SendBuffer {
     let mut buffer = SendBuffer::new();
-    buffer.bytes = bytes;
+    buffer.output.bytes = bytes;
     buffer
 }

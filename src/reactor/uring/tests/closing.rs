@@ -45,7 +45,7 @@ fn cut_off(cut: impl FnOnce(&mut World, Token)) -> World {
     let body = Rc::new(sequence(0, MUCH));
     let (token, mut far) = world.connected();
     let mut buffer = SendBuffer::new();
-    buffer.push_shared(Rc::clone(&body), 0..MUCH);
+    buffer.output.push_shared(Rc::clone(&body), 0..MUCH);
     world.reactor.send(token, buffer).unwrap();
     world.turn(Duration::ZERO);
     world.reactor.close(token);
@@ -162,7 +162,7 @@ fn the_reactor_ends_with_everything_outstanding() {
     let mut peers: Vec<_> = (0..20).map(|_| world.connected()).collect();
     for (token, far) in &mut peers {
         let mut buffer = SendBuffer::new();
-        buffer.push_shared(Rc::clone(&body), 0..MUCH);
+        buffer.output.push_shared(Rc::clone(&body), 0..MUCH);
         world.reactor.send(*token, buffer).unwrap();
         far.write_all(b"unread").unwrap();
     }

@@ -16,7 +16,7 @@ fn bytes_come_and_go() {
         world.reactor.send(token, buffer_of(b"answer".to_vec())).unwrap();
         world.until(|world| world.sent.len() == 1);
         let (of, buffer, result) = world.sent.pop().unwrap();
-        assert_eq!((of, buffer.bytes.as_slice(), result), (token, &b"answer"[..], Ok(())));
+        assert_eq!((of, buffer.output.bytes.as_slice(), result), (token, &b"answer"[..], Ok(())));
         let mut answer = [0; 6];
         far.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"answer");
@@ -135,7 +135,7 @@ fn one_send_at_a_time() {
     assert!(world.reactor.send(token, SendBuffer::new()).is_err(), "empty");
     world.reactor.send(token, buffer_of(vec![1])).unwrap();
     let refused = world.reactor.send(token, buffer_of(vec![2])).unwrap_err();
-    assert_eq!(refused.bytes, [2]);
+    assert_eq!(refused.output.bytes, [2]);
     world.until(|world| world.sent.len() == 1);
     world.reactor.send(token, refused).unwrap();
     world.until(|world| world.sent.len() == 2);
@@ -149,7 +149,7 @@ fn a_failed_send_says_so() {
     world.reactor.send(token, buffer_of(vec![1; 100])).unwrap();
     world.until(|world| world.sent.len() == 1);
     assert_eq!(world.sent[0].2, Err(Errno(libc::EPIPE)));
-    assert_eq!(world.sent[0].1.bytes, [1; 100]);
+    assert_eq!(world.sent[0].1.output.bytes, [1; 100]);
 }
 
 /// More parts than one call takes (1024), and more bytes than the socket holds.
@@ -162,16 +162,16 @@ fn shared_parts_arrive_in_place() {
     for part in 0..PARTS {
         if part % 3 != 0 {
             let own = sequence(part, part % 40);
-            buffer.bytes.extend_from_slice(&own);
+            buffer.output.bytes.extend_from_slice(&own);
             expected.extend_from_slice(&own);
         }
         let range = part * 70..part * 70 + part % 1000;
         expected.extend_from_slice(&body[range.clone()]);
-        buffer.push_shared(Rc::clone(&body), range);
+        buffer.output.push_shared(Rc::clone(&body), range);
     }
-    buffer.bytes.extend_from_slice(b"end");
+    buffer.output.bytes.extend_from_slice(b"end");
     expected.extend_from_slice(b"end");
-    assert_eq!((buffer.len(), buffer.shared_parts()), (expected.len(), PARTS));
+    assert_eq!((buffer.len(), buffer.output.shared_count()), (expected.len(), PARTS));
 
     let mut world = World::modest(BufferMode::Incremental);
     let (token, mut far) = world.connected();
@@ -189,7 +189,7 @@ fn shared_parts_arrive_in_place() {
     assert_eq!(Rc::strong_count(&body), PARTS + 1);
     buffer.clear();
     assert_eq!(Rc::strong_count(&body), 1);
-    assert!(buffer.is_empty() && buffer.bytes.capacity() > 0);
+    assert!(buffer.is_empty() && buffer.output.bytes.capacity() > 0);
 }
 
 /// The user data of each answer names the right socket while many are at it.
@@ -217,7 +217,7 @@ fn many_connections_hear_their_own_echo() {
             for token in &tokens {
                 let Some(bytes) = world.bytes.remove(token) else { continue };
                 if let Err(refused) = world.reactor.send(*token, buffer_of(bytes)) {
-                    world.bytes.insert(*token, refused.bytes);
+                    world.bytes.insert(*token, refused.output.bytes);
                 }
             }
             world.ended.len() == CONNECTIONS
