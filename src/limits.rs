@@ -113,6 +113,9 @@ pub const OUTBOX_MAX: usize = 64;
 /// of that shard: enough to be a habit, and to pay for the move (some tens of microseconds).
 pub const MOVE_AFTER_PUBLISHES: u32 = 64;
 
+/// Each move doubles the run it takes for the next, up to this many times (64 << 12 publishes).
+pub const MOVES_MAX: u8 = 12;
+
 /// Topics and channels in one page of a snapshot for `/stats`.
 pub const STATS_PAGE_ROWS: usize = 512;
 

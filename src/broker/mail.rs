@@ -6,7 +6,7 @@
 //! runs the other way: everybody forgets the topic, and only then does its home drop it.
 
 use super::admin::{ShardIndex, TopicId};
-use super::session::{MovedSession, SessionKey};
+use super::session::SessionKey;
 use crate::protocol::command::PublishKind;
 use crate::protocol::error::{EXITING, ProtocolError};
 use crate::protocol::name::TopicName;
@@ -75,8 +75,6 @@ pub enum Mail {
     Publish(Box<PublishBatch>),
     /// From a home: how each publish ended, in the order they came.
     Answers(Vec<PublishAnswer>),
-    /// A connection's session, on its way to another shard. The socket travels beside it.
-    Session(Box<MovedSession>),
 }
 
 /// The publishes that one shard's connections made in one turn to topics of one other shard.

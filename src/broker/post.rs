@@ -4,17 +4,16 @@ use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
 use super::mail::{Mail, PublishAnswer};
 use super::placement::Asker;
-use super::session::{Input, SessionKey};
+use super::session::Input;
 use super::shard::Shard;
 use super::time::Now;
 
 impl Shard {
-    /// Acts on one mail. Returns the new session's key when the mail brought one.
-    pub fn receive(&mut self, now: Now, from: ShardIndex, mail: Mail) -> Option<SessionKey> {
+    /// Acts on one mail.
+    pub fn receive(&mut self, now: Now, from: ShardIndex, mail: Mail) {
         match mail {
             Mail::Publish(batch) => self.put_batch(now, from, *batch),
             Mail::Answers(answers) => self.resolve_answers(answers),
-            Mail::Session(moved) => return Some(self.receive_session(now, *moved)),
             Mail::Resolve { name } => self.place_topic(now, name, Asker::Shard(from)),
             Mail::Known { id, name, home } => {
                 // A home has learned it with `Create`, and may have ended it since.
@@ -43,7 +42,6 @@ impl Shard {
             Mail::Deleted { id } => self.topic_deleted(now, id),
             Mail::Ended { id } => self.topic_ended(now, id),
         }
-        None
     }
 
     /// An ephemeral topic of this shard has lost its last channel.

@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::store::MessageSlot;
 use super::time::{Now, Span};
 use super::topic::Waiting;
-use crate::limits::{MOVE_AFTER_PUBLISHES, OUTBOX_MAX, SCRATCH_KEPT_MAX};
+use crate::limits::{MOVE_AFTER_PUBLISHES, MOVES_MAX, OUTBOX_MAX, SCRATCH_KEPT_MAX};
 use crate::protocol::command::{BatchIter, Body, Publish, PublishKind};
 use crate::protocol::name::TopicName;
 use crate::protocol::slab::OverBudget;
@@ -219,7 +219,10 @@ impl Shard {
         let run = &mut session.remote_run;
         run.length = if run.home == home.0 { run.length + 1 } else { 1 };
         run.home = home.0;
-        if run.length >= MOVE_AFTER_PUBLISHES && session.channel.is_none() {
+        // A client that goes back and forth is moved less and less often.
+        let habit = MOVE_AFTER_PUBLISHES << session.moves;
+        if run.length >= habit && session.channel.is_none() {
+            session.moves = (session.moves + 1).min(MOVES_MAX);
             session.input = Input::Moving(home);
             self.actions.push(Action::Move(key, home));
         }

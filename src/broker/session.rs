@@ -192,6 +192,8 @@ pub struct Session {
     pub last_publish: Option<LastPublish>,
     /// For moving the connection to where it publishes.
     pub remote_run: RemoteRun,
+    /// How often it has moved for that; each time it takes twice as long a run.
+    pub moves: u8,
     /// The channel it subscribed to, by slot.
     pub channel: Option<u32>,
     /// The RDY window.
@@ -222,6 +224,8 @@ pub struct MovedSession {
     /// As on the session.
     pub last_heartbeat: Time,
     /// As on the session.
+    pub moves: u8,
+    /// As on the session.
     pub counts: SessionCounts,
     /// The command it moved for, to be carried out on arrival.
     pub parked: Option<Box<Parked>>,
@@ -249,6 +253,7 @@ impl Session {
             parked: moved.parked,
             last_publish: None,
             remote_run: RemoteRun::default(),
+            moves: moved.moves,
             channel: None,
             ready_count: 0,
             in_flight_count: 0,
@@ -419,6 +424,7 @@ mod tests {
             connected: WallClock(0),
             last_heard: Time(0),
             last_heartbeat: Time(0),
+            moves: 0,
             counts: SessionCounts::default(),
             parked: None,
         };

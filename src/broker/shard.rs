@@ -134,6 +134,7 @@ impl Shard {
             connected: now.wall,
             last_heard: now.time,
             last_heartbeat: now.time,
+            moves: 0,
             counts: SessionCounts::default(),
             parked: None,
         };
@@ -160,6 +161,7 @@ impl Shard {
             connected: session.connected,
             last_heard: session.last_heard,
             last_heartbeat: session.last_heartbeat,
+            moves: session.moves,
             counts: session.counts,
             parked: session.parked,
         })
@@ -304,6 +306,11 @@ impl Shard {
         if size.contains(&bytes.capacity()) && self.spare_outputs.len() < OUTPUTS_SPARE_MAX {
             self.spare_outputs.push(bytes);
         }
+    }
+
+    /// Messages this shard holds, in whatever state.
+    pub fn message_count(&self) -> usize {
+        self.store.live_count()
     }
 
     /// Puts a session on the list of those with output.

@@ -303,6 +303,10 @@ impl EventLoop {
     /// The daemon ends: everybody is disconnected, and what was given to sockets is sent.
     fn close_all(mut self) -> io::Result<()> {
         self.reactor.remove_listeners();
+        let lost = self.shard.message_count();
+        if lost > 0 {
+            tracing::warn!("{lost} messages in memory are lost: nothing is written to disk yet");
+        }
         self.flush();
         for place in 0..self.connections.len() {
             if let Some(connection) = self.connections[place].take() {

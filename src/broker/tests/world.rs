@@ -203,11 +203,10 @@ impl World {
         let from = ShardIndex(u16::try_from(from).unwrap());
         match carried {
             Carried::Mail(mail) => {
-                assert!(self.shards[shard].receive(self.now, from, mail).is_none())
+                self.shards[shard].receive(self.now, from, mail);
             }
             Carried::Connection(client, moved) => {
-                let mail = Mail::Session(moved);
-                let key = self.shards[shard].receive(self.now, from, mail).expect("a session");
+                let key = self.shards[shard].receive_session(self.now, *moved);
                 self.clients[client].place = Some((shard, key));
                 self.clients[client].moving = None;
                 self.sessions[shard].insert(key, client);
