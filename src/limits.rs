@@ -84,6 +84,9 @@ pub const OUTBOX_RETRY: Duration = Duration::from_millis(1);
 /// one next to its header is cheaper than another I/O vector.
 pub const SHARED_BODY_BYTES_MIN: usize = 16 * 1024;
 
+/// How long a client without heartbeats may take to receive its last answers, in nanoseconds.
+pub const CLOSE_PATIENCE_NS: u64 = 30_000_000_000;
+
 /// Answers of one connection that may wait for other shards; then its commands wait.
 pub const ANSWERS_MAX: usize = 1024;
 

@@ -10,13 +10,16 @@ use super::eligible::Proximity;
 use super::in_flight::InFlightList;
 use super::mail::Refusal;
 use super::time::{Span, Time, WallClock};
-use crate::limits::{ANSWERS_MAX, OUTPUT_BYTES_MAX, PUBLISH_COUNTS_MAX};
+use crate::limits::{ANSWERS_MAX, CLOSE_PATIENCE_NS, OUTPUT_BYTES_MAX, PUBLISH_COUNTS_MAX};
 use crate::protocol::command::{Body, Publish, PublishKind, State};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame;
 use crate::protocol::name::{ChannelName, TopicName};
 use crate::protocol::output::Output;
 use std::collections::VecDeque;
+
+/// See [`CLOSE_PATIENCE_NS`].
+const CLOSE_PATIENCE: Span = Span(CLOSE_PATIENCE_NS);
 
 /// A session's slot, and the generation that tells it from an earlier one in the same slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -375,8 +378,8 @@ impl Session {
 
     /// The earliest moment something is due, apart from message timeouts.
     pub fn next_liveness(&self) -> Time {
-        let Some(interval) = self.negotiated.heartbeat_interval else { return Time::NEVER };
-        let heartbeat = self.last_heartbeat + interval;
+        let interval = self.negotiated.heartbeat_interval;
+        let heartbeat = interval.map_or(Time::NEVER, |interval| self.last_heartbeat + interval);
         heartbeat.min(self.client_deadline()).min(self.write_deadline())
     }
 
@@ -388,10 +391,12 @@ impl Session {
         }
     }
 
-    /// When the connection is given up because it does not take what is sent: one heartbeat.
+    /// When the connection is given up because it does not take what is sent: one heartbeat, or,
+    /// without heartbeats, [`CLOSE_PATIENCE`] once there is nothing left but to close it.
     pub fn write_deadline(&self) -> Time {
         match (self.sending_since, self.negotiated.heartbeat_interval) {
             (Some(since), Some(interval)) => since + interval,
+            (Some(since), None) if self.input == Input::Closed => since + CLOSE_PATIENCE,
             _ => Time::NEVER,
         }
     }
@@ -479,5 +484,7 @@ mod tests {
         assert_eq!(session.next_liveness(), Time(13));
         session.negotiated.heartbeat_interval = None;
         assert_eq!(session.next_liveness(), Time::NEVER);
+        session.input = Input::Closed;
+        assert_eq!(session.next_liveness(), Time(3) + CLOSE_PATIENCE);
     }
 }

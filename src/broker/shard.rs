@@ -211,6 +211,7 @@ impl Shard {
         self.actions.push(Action::Notice(notice));
         session.answer_error(error);
         self.mark_dirty(index);
+        self.arm_session(index);
     }
 
     /// Everything that is due.
@@ -287,6 +288,7 @@ impl Shard {
                 session.input = Input::Closed;
                 self.unsubscribe(key.index);
                 self.mark_dirty(key.index);
+                self.arm_session(key.index);
             }
         }
     }

@@ -52,9 +52,14 @@ impl EventLoop {
             let ended = session.input == Input::Closed && session.is_answered();
             return if ended { self.close(token) } else { self.try_depart(token) };
         }
+        let last = session.input == Input::Closed && session.is_answered();
         let output = std::mem::take(&mut session.output);
         if self.reactor.send(token, SendBuffer::from(output)).is_err() {
             return self.drop_connection(token);
+        }
+        if last {
+            // The reactor lets this send finish, within bounds of its own.
+            return self.close(token);
         }
         if let Some(connection) = self.connections[token.index()].as_mut() {
             connection.sending = true;
