@@ -24,7 +24,7 @@ pub const READY_COUNT_MAX_DEFAULT: u64 = 2500;
 /// Default of `--mem-queue-size`: messages held in memory per topic and per channel (NSQ).
 pub const MEM_QUEUE_SIZE_DEFAULT: usize = 10_000;
 
-/// Most shards a daemon runs; user data on the ring gives a shard index 8 bits.
+/// Most shards a daemon runs: a mailbox for each ordered pair of them is a table of 65 536.
 pub const SHARDS_MAX: usize = 256;
 
 /// Most bytes kept of each text a client says about itself in IDENTIFY (client id, host name, user

@@ -21,6 +21,7 @@ pub use flags::Options;
 pub use validate::by_name;
 pub use value::{IoDriver, TlsRequired, TlsVersion};
 
+use crate::protocol::command::CommandLimits;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 
@@ -63,6 +64,19 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit>
     flags.extend(normalised.flags);
     let all = matches(&command, &flags).map_err(|error| Exit::flag(&command, &error))?;
     validate::validate(options_of(&all))
+}
+
+impl Options {
+    /// What limits single commands, over TCP and over HTTP.
+    pub fn command_limits(&self) -> CommandLimits {
+        let req_timeout_ms = self.max_req_timeout.as_millis();
+        CommandLimits {
+            max_msg_size: self.max_msg_size,
+            max_body_size: self.max_body_size,
+            max_rdy_count: self.max_rdy_count,
+            max_req_timeout_ms: u64::try_from(req_timeout_ms).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 impl Default for Options {

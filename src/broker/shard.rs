@@ -373,7 +373,7 @@ impl Shard {
 
     fn add_session(&mut self, moved: MovedSession) -> SessionKey {
         let entry = self.sessions.vacant_entry();
-        let index = u32::try_from(entry.key()).expect("CONNECTIONS_MAX is below 2^32");
+        let index = u32::try_from(entry.key()).expect("SOCKETS_PER_SHARD_MAX is below 2^32");
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         let timer = self.deadlines.add(Owner::Session(index));

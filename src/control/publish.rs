@@ -6,6 +6,7 @@ use super::response::{Fault, INTERNAL_ERROR, Reply};
 use super::shards::{Attempt, Unavailable};
 use super::state::Control;
 use crate::broker::admin::{AdminReply, AdminRequest, PublishBody};
+use crate::protocol::command::{BatchError, CommandLimits, split_batch};
 use crate::protocol::name::TopicName;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -60,10 +61,8 @@ pub(super) async fn many(
     State(control): State<Arc<Control>>,
     request: Request,
 ) -> Result<Reply, Fault> {
-    let (message_bytes_max, body_bytes_max) = {
-        let options = control.options.borrow();
-        (options.max_msg_size, options.max_body_size)
-    };
+    let limits = control.options.borrow().command_limits();
+    let body_bytes_max = limits.max_body_size;
     let query = Query::of(request.uri());
     let body = accept_announced(request, body_bytes_max, BODY_TOO_BIG).await?;
     let (topic, binary) = match checked(query) {
@@ -81,8 +80,8 @@ pub(super) async fn many(
         (BodyFault::Broken, false) => INTERNAL_ERROR,
     })?;
     let batch = match binary {
-        true => counted_batch(bytes, message_bytes_max, body_bytes_max)?,
-        false => lines_batch(&bytes, message_bytes_max)?,
+        true => counted_batch(bytes, &limits)?,
+        false => lines_batch(&bytes, limits.max_msg_size)?,
     };
     if matches!(batch, PublishBody::Batch { count: 0, .. }) {
         return Ok(Reply::Text("OK".to_owned()));
@@ -185,33 +184,13 @@ fn lines_batch(body: &[u8], message_bytes_max: usize) -> Result<PublishBody, Fau
 const SIZE_BYTES: usize = 4;
 
 /// Checks a counted batch and takes the count off. What follows the last message is ignored.
-fn counted_batch(
-    mut body: Vec<u8>,
-    message_bytes_max: usize,
-    body_bytes_max: usize,
-) -> Result<PublishBody, Fault> {
-    let count = integer(&body, 0).ok_or(BAD_BODY)?;
-    // The count and, for each message, its size and at least one byte have to fit.
-    let count_max = body_bytes_max.saturating_sub(SIZE_BYTES) / (SIZE_BYTES + 1);
-    let count = u32::try_from(count).map_err(|_| BAD_BODY)?;
-    if count == 0 || count as usize > count_max {
-        return Err(BAD_BODY);
-    }
-    let mut end = SIZE_BYTES;
-    for _ in 0..count {
-        let size = integer(&body, end).and_then(|size| usize::try_from(size).ok());
-        let size = size.filter(|size| (1..=message_bytes_max).contains(size)).ok_or(BAD_MESSAGE)?;
-        end += SIZE_BYTES + size;
-        if end > body.len() {
-            return Err(BAD_MESSAGE);
-        }
-    }
+fn counted_batch(mut body: Vec<u8>, limits: &CommandLimits) -> Result<PublishBody, Fault> {
+    let (count, messages) = split_batch(&body, limits).map_err(|error| match error {
+        BatchError::CountUnread | BatchError::CountInvalid { .. } => BAD_BODY,
+        _ => BAD_MESSAGE,
+    })?;
+    let end = SIZE_BYTES + messages.len();
     body.truncate(end);
     body.drain(..SIZE_BYTES);
     Ok(PublishBody::Batch { bytes: body, count })
-}
-
-fn integer(bytes: &[u8], at: usize) -> Option<i32> {
-    let bytes = bytes.get(at..at.checked_add(SIZE_BYTES)?)?;
-    bytes.try_into().ok().map(i32::from_be_bytes)
 }

@@ -8,7 +8,6 @@ use crate::broker::shard::ShardConfig;
 use crate::broker::time::Span;
 use crate::limits::{HEARTBEAT_INTERVAL_DEFAULT, OUTPUT_BUFFER_BYTES_DEFAULT};
 use crate::options::{Options, VERSION};
-use crate::protocol::command::CommandLimits;
 use crate::protocol::identify::IdentifyLimits;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -37,12 +36,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
             output_buffer_timeout_ms: ms(options.output_buffer_timeout),
             proximity: Proximity::Global,
         },
-        command_limits: CommandLimits {
-            max_msg_size: options.max_msg_size,
-            max_body_size: options.max_body_size,
-            max_rdy_count: options.max_rdy_count,
-            max_req_timeout_ms: ms(options.max_req_timeout),
-        },
+        command_limits: options.command_limits(),
         identify_limits: IdentifyLimits {
             max_heartbeat_interval_ms: ms(options.max_heartbeat_interval),
             min_output_buffer_timeout_ms: ms(options.min_output_buffer_timeout),

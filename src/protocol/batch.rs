@@ -43,7 +43,7 @@ pub enum BatchError {
 ///
 /// # Errors
 /// The first thing wrong with them; NSQ's order.
-pub fn check_batch(bytes: &[u8], count: u32, limits: &CommandLimits) -> Result<usize, BatchError> {
+fn check_batch(bytes: &[u8], count: u32, limits: &CommandLimits) -> Result<usize, BatchError> {
     let mut scan = BatchScan::new(count);
     let bytes_used = scan.feed(bytes, limits.max_msg_size)?;
     if scan.is_complete() { Ok(bytes_used) } else { Err(scan.unread()) }

@@ -1,6 +1,6 @@
 //! What a client can ask for, decoded and checked: the values the decoder hands out.
 
-pub use super::batch::{BatchError, BatchIter, check_batch, split_batch};
+pub use super::batch::{BatchError, BatchIter, split_batch};
 use super::message::MessageId;
 use super::name::{ChannelName, TopicName};
 

@@ -6,7 +6,7 @@ use super::source::{Source, report, sources};
 const ARROWS: [(&str, &[&str]); 9] = [
     ("limits", &[]),
     ("log", &["limits"]),
-    ("options", &["limits", "log"]),
+    ("options", &["protocol", "limits", "log"]),
     ("protocol", &["limits"]),
     ("broker", &["protocol", "limits"]),
     ("reactor", &["protocol", "limits"]),
