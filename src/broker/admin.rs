@@ -1,8 +1,9 @@
 //! Requests of the control plane to a shard, and what a shard answers.
 //!
 //! The control thread talks to shards by mail: one [`AdminRequest`] at a time, answered with
-//! one [`AdminReply`], in the same turn unless other shards have to be asked. Every request costs a bounded amount of a shard's time;
-//! snapshots for `/stats` are therefore taken a page at a time.
+//! one [`AdminReply`], in the same turn unless other shards have to be asked. Every request costs
+//! a bounded amount of a shard's time; snapshots for `/stats` are therefore taken a page at a
+//! time.
 
 use crate::protocol::name::{ChannelName, TopicName};
 

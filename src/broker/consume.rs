@@ -225,6 +225,10 @@ impl Shard {
         self.empty_channel(slot);
         let channel = self.channels.remove(slot as usize);
         self.deadlines.remove(channel.timer);
+        if channel.dirty {
+            // The slot may be another channel's before the list is next walked.
+            self.dirty_channels.retain(|other| *other != slot);
+        }
         self.actions.push(Action::Notice(Notice::ChannelDeleting(channel.name)));
         for consumer in channel.consumers {
             let session = &mut self.sessions[consumer as usize];
