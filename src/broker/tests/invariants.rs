@@ -74,7 +74,8 @@ fn check_sessions(shard: &Shard) {
         assert_eq!(list.len() as u64, session.in_flight_count);
         assert!(list.iter().all(|entry| entry.session == index));
         assert!(list.is_sorted_by_key(|entry| entry.deadline));
-        assert_eq!(session.dirty, shard.dirty_sessions.contains(&index));
+        // A session that has gone may have left its slot in the list to the next one.
+        assert!(!session.dirty || shard.dirty_sessions.contains(&index));
         if let Some(slot) = session.channel {
             assert!(shard.channels[slot as usize].consumers.contains(&index));
         } else {
