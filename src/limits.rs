@@ -53,6 +53,10 @@ pub const CARRY_IDLE_BYTES_MAX: usize = 256;
 /// size per turn costs least (16 KiB costs 30 % more per message). One message may exceed it.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// An output buffer that stays with its connection, in bytes: room for 25 `OK`s, and little enough
+/// for ten thousand idle ones.
+pub const OUTPUT_KEPT_BYTES_MAX: usize = 256;
+
 /// Output buffers a shard keeps for the next delivery.
 pub const OUTPUTS_SPARE_MAX: usize = 64;
 

@@ -11,7 +11,9 @@ use super::publish::mark_ready;
 use super::session::{Session, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Time};
-use crate::limits::{OUTPUT_BYTES_MAX, QUEUE_IDLE_MAX, SHARED_BODY_BYTES_MIN};
+use crate::limits::{
+    OUTPUT_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, QUEUE_IDLE_MAX, SHARED_BODY_BYTES_MIN,
+};
 use crate::protocol::frame;
 use std::collections::VecDeque;
 
@@ -93,7 +95,8 @@ impl Shard {
         let deadline = now.time + session.negotiated.message_timeout;
         let sample_rate = u64::from(session.negotiated.sample_rate);
         let mut room = usize::try_from(session.window()).unwrap_or(usize::MAX).min(share);
-        if session.output.bytes.capacity() == 0
+        if session.output.bytes.capacity() < OUTPUT_SPARE_BYTES_MIN
+            && session.output.is_empty()
             && let Some(spare) = self.spare_outputs.pop()
         {
             session.output.bytes = spare;

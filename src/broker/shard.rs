@@ -18,7 +18,9 @@ use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCo
 use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
-use crate::limits::{OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX};
+use crate::limits::{
+    OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX,
+};
 use crate::protocol::command::Command;
 use crate::protocol::command::CommandLimits;
 use crate::protocol::decoder::Context;
@@ -302,8 +304,17 @@ impl Shard {
         }
     }
 
-    /// Memory of output that has been sent, for the next subscriber that needs some.
-    pub fn recycle_output(&mut self, bytes: Vec<u8>) {
+    /// Memory of output that has been sent, empty. A little stays with its session, which will
+    /// answer again; much goes to the next subscriber that needs some.
+    pub fn recycle_output(&mut self, key: SessionKey, bytes: Vec<u8>) {
+        if bytes.capacity() <= OUTPUT_KEPT_BYTES_MAX {
+            if let Some(session) = self.session_mut(key)
+                && session.output.bytes.capacity() == 0
+            {
+                session.output.bytes = bytes;
+            }
+            return;
+        }
         let size = OUTPUT_SPARE_BYTES_MIN..=OUTPUT_SPARE_BYTES_MAX;
         if size.contains(&bytes.capacity()) && self.spare_outputs.len() < OUTPUTS_SPARE_MAX {
             self.spare_outputs.push(bytes);

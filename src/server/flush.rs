@@ -22,7 +22,6 @@ impl EventLoop {
     /// A send has ended.
     pub(super) fn sent(&mut self, token: Token, mut buffer: SendBuffer, result: Result<(), Errno>) {
         buffer.clear();
-        self.shard.recycle_output(std::mem::take(&mut buffer.output.bytes));
         let Some(connection) = self.connections.get_mut(token.index()).and_then(Option::as_mut)
         else {
             return;
@@ -32,6 +31,7 @@ impl EventLoop {
             return self.drop_connection(token);
         }
         let session = connection.session;
+        self.shard.recycle_output(session, std::mem::take(&mut buffer.output.bytes));
         self.shard.output_sent(session);
         self.note_output(session);
     }
