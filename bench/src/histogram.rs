@@ -10,6 +10,8 @@ use std::cell::RefCell;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::timeline::IntervalTimings;
+
 /// Longest time told apart: one hour. Longer ones are counted there.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -35,6 +37,11 @@ impl Latencies {
     /// Adds the samples of another thread or run.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.0.add(&other.0).expect("both have the same bounds");
+    }
+
+    /// All samples, in nanoseconds.
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
     }
 
     /// The figures of a report; `None` without samples.
@@ -124,6 +131,16 @@ impl Timings {
         }
     }
 
+    /// The histogram of one timing.
+    pub(crate) fn of(&self, timing: Timing) -> &Latencies {
+        &self.0[timing as usize]
+    }
+
+    /// The histogram of one timing, to add to.
+    pub(crate) fn of_mut(&mut self, timing: Timing) -> &mut Latencies {
+        &mut self.0[timing as usize]
+    }
+
     /// The figures of every timing that has samples.
     pub(crate) fn percentiles(&self) -> Vec<(Timing, Percentiles)> {
         let all = Timing::ALL.into_iter().zip(&self.0);
@@ -132,22 +149,24 @@ impl Timings {
 }
 
 /// A thread's timings, shared by its tasks.
-pub(crate) struct Recorder(RefCell<Timings>);
+pub(crate) struct Recorder(RefCell<IntervalTimings>);
 
 impl Recorder {
     /// Nothing recorded.
-    pub(crate) fn new() -> Self {
-        Self(RefCell::new(Timings::new()))
+    pub(crate) fn new(interval_ns: u64) -> Self {
+        Self(RefCell::new(IntervalTimings::new(interval_ns)))
     }
 
-    /// Counts one sample.
-    pub(crate) fn record(&self, timing: Timing, duration_ns: u64) {
-        self.0.borrow_mut().0[timing as usize].record(duration_ns);
+    /// Counts one sample that was complete `since_begin_ns` after the window's begin.
+    pub(crate) fn record(&self, timing: Timing, since_begin_ns: u64, duration_ns: u64) {
+        self.0.borrow_mut().record(timing, since_begin_ns, duration_ns);
     }
 
-    /// What was recorded so far.
-    pub(crate) fn timings(&self) -> Timings {
-        self.0.borrow().clone()
+    /// What was recorded; nothing is left.
+    pub(crate) fn take(&self) -> IntervalTimings {
+        let mut timings = self.0.borrow_mut();
+        let empty = IntervalTimings::new(timings.interval_ns());
+        std::mem::replace(&mut timings, empty)
     }
 }
 

@@ -51,7 +51,8 @@ impl Surroundings {
     /// Counts one sample that began at `from_ns`, if that is in the measured window.
     pub(crate) fn record(&self, timing: Timing, from_ns: u64, duration_ns: u64) {
         if self.progress.measures(from_ns) {
-            self.recorder.record(timing, duration_ns);
+            let since_begin_ns = self.progress.since_begin_ns(from_ns.saturating_add(duration_ns));
+            self.recorder.record(timing, since_begin_ns, duration_ns);
         }
     }
 

@@ -19,6 +19,7 @@ mod run;
 mod scenario;
 mod schedule;
 mod tape;
+mod timeline;
 mod wire;
 mod worker;
 

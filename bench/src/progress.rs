@@ -109,6 +109,11 @@ impl Progress {
         time_ns >= self.window_begin_ns.load(Relaxed) && time_ns < self.window_end_ns.load(Relaxed)
     }
 
+    /// Time from the window's begin, for what is measured.
+    pub(crate) fn since_begin_ns(&self, time_ns: u64) -> u64 {
+        time_ns.saturating_sub(self.window_begin_ns.load(Relaxed))
+    }
+
     /// Takes up to `wanted` commands off the budget.
     pub(crate) fn grant(&self, wanted: u64) -> u64 {
         let Some(budget) = &self.budget_commands else { return wanted };

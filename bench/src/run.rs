@@ -13,6 +13,7 @@ use crate::histogram::Timings;
 use crate::process::{ProcessSample, own_thread_cpu_ns};
 use crate::progress::{Phase, Progress, Totals};
 use crate::scenario::{Kind, Plan};
+use crate::timeline::{self, DaemonMark, IntervalTimings, Mark, Timeline};
 use crate::worker::{Assignment, Event, spawn};
 
 /// Time to open one connection, for the deadline of the start.
@@ -47,6 +48,19 @@ pub(crate) struct Sample {
     pub(crate) threads_cpu_ns: Vec<u64>,
 }
 
+impl Sample {
+    /// What the timeline shows of it.
+    fn mark(&self) -> Mark {
+        let daemon = self.process.map(|process| DaemonMark {
+            cpu_ns: process.cpu_ns,
+            context_switches: process.voluntary_switches + process.involuntary_switches,
+            resident_bytes: process.resident_bytes,
+            written_bytes: None,
+        });
+        Mark { at_ns: self.at_ns, totals: self.totals, daemon }
+    }
+}
+
 /// What a run brought.
 pub(crate) struct Outcome {
     pub(crate) begin: Sample,
@@ -58,11 +72,13 @@ pub(crate) struct Outcome {
     /// Counts of the whole run, warm-up and end included.
     pub(crate) totals: Totals,
     pub(crate) timings: Timings,
+    pub(crate) timeline: Timeline,
 }
 
 /// Runs `plan` once over `topics`.
 pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result<Outcome> {
     let before = setting.pid.map(ProcessSample::take).transpose()?;
+    let interval_ns = timeline::interval_ns(nanoseconds(plan.duration));
     let budget = plan.messages.map(|messages| messages / plan.command_messages());
     let progress = Arc::new(Progress::new(setting.threads, budget));
     let (sender, events) = channel();
@@ -73,6 +89,7 @@ pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result
             threads: setting.threads,
             cpu: setting.cpus.get(thread % setting.cpus.len().max(1)).copied(),
             spin: setting.spin,
+            interval_ns,
             address: setting.address,
             topics: Arc::clone(&topics),
             plan: Arc::clone(&plan),
@@ -87,7 +104,9 @@ pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result
         progress: &progress,
         events,
         thread_ids: vec![None; setting.threads],
-        done: Vec::new(),
+        done: IntervalTimings::new(interval_ns),
+        threads_done: 0,
+        marks: Vec::new(),
     };
     lead.wait_until_ready()?;
     let mut filled = None;
@@ -97,9 +116,9 @@ pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result
     }
     let (begin, end) = lead.measure()?;
     lead.settle_and_stop()?;
-    let mut timings = Timings::new();
-    lead.done.iter().for_each(|thread| timings.merge(thread));
-    Ok(Outcome { begin, end, before, filled, totals: progress.totals(), timings })
+    let timings = lead.done.total();
+    let timeline = Timeline::new(lead.marks, lead.done);
+    Ok(Outcome { begin, end, before, filled, totals: progress.totals(), timings, timeline })
 }
 
 /// The thread that leads a run.
@@ -109,7 +128,11 @@ struct Lead<'a> {
     progress: &'a Progress,
     events: Receiver<(usize, Event)>,
     thread_ids: Vec<Option<i32>>,
-    done: Vec<Timings>,
+    /// What the threads that have ended recorded.
+    done: IntervalTimings,
+    threads_done: usize,
+    /// The counters at the ends of the timeline's intervals.
+    marks: Vec<Mark>,
 }
 
 impl Lead<'_> {
@@ -157,9 +180,20 @@ impl Lead<'_> {
         self.progress.begin_window(begin.at_ns);
         let end_ns = begin.at_ns + nanoseconds(self.plan.duration);
         let count = target.unwrap_or(u64::MAX);
-        self.wait_while(|totals, now| now < end_ns && through(totals) < count)?;
+        self.marks.push(begin.mark());
+        loop {
+            let mark_ns = begin.at_ns + self.done.interval_ns() * self.marks.len() as u64;
+            let within = |totals: &Totals, now| now < end_ns && through(totals) < count;
+            self.wait_while(|totals, now| now < mark_ns && within(totals, now))?;
+            if !within(&self.progress.totals(), now_ns()) {
+                break;
+            }
+            let mark = self.sample()?.mark();
+            self.marks.push(mark);
+        }
         let end = self.sample()?;
         self.progress.end_window(end.at_ns);
+        self.marks.push(end.mark());
         Ok((begin, end))
     }
 
@@ -181,7 +215,7 @@ impl Lead<'_> {
         }
         self.progress.enter(Phase::Stop, now_ns());
         let give_up_ns = deadline(START_OR_END);
-        while self.done.len() < self.setting.threads {
+        while self.threads_done < self.setting.threads {
             self.take_events()?;
             if now_ns() > give_up_ns {
                 bail!("connections did not end within {} s", START_OR_END.as_secs());
@@ -224,7 +258,10 @@ impl Lead<'_> {
         while let Ok((thread, event)) = self.events.try_recv() {
             match event {
                 Event::Ready(thread_id) => self.thread_ids[thread] = Some(thread_id),
-                Event::Done(timings) => self.done.push(*timings),
+                Event::Done(timings) => {
+                    self.done.merge(&timings);
+                    self.threads_done += 1;
+                }
                 Event::Failed(error) => return Err(error),
             }
         }

@@ -12,12 +12,13 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_uring::net::TcpStream;
 
 use crate::connection::{Opening, open};
-use crate::histogram::{Recorder, Timings};
+use crate::histogram::Recorder;
 use crate::load::{self, Surroundings};
 use crate::open_loop::{self, Outstanding, Template};
 use crate::progress::{Phase, Progress};
 use crate::scenario::{Kind, Plan};
 use crate::tape::Tape;
+use crate::timeline::IntervalTimings;
 use crate::wire;
 
 /// Submission queue entries of a thread's ring.
@@ -30,7 +31,7 @@ pub(crate) enum Event {
     /// All connections are open. Carries the kernel's id of the thread.
     Ready(i32),
     /// The run is over and all connections have ended as they should.
-    Done(Box<Timings>),
+    Done(Box<IntervalTimings>),
     /// The run cannot go on.
     Failed(anyhow::Error),
 }
@@ -42,6 +43,8 @@ pub(crate) struct Assignment {
     /// Core to stay on.
     pub(crate) cpu: Option<usize>,
     pub(crate) spin: bool,
+    /// Length of the timeline's intervals.
+    pub(crate) interval_ns: u64,
     pub(crate) address: SocketAddr,
     /// Names of one length.
     pub(crate) topics: Arc<Vec<String>>,
@@ -87,7 +90,7 @@ enum Role {
 }
 
 impl Assignment {
-    fn run(&self, events: &Sender<(usize, Event)>) -> Result<Timings> {
+    fn run(&self, events: &Sender<(usize, Event)>) -> Result<IntervalTimings> {
         if let Some(cpu) = self.cpu {
             pin(cpu)?;
         }
@@ -104,7 +107,7 @@ impl Assignment {
             plan: Arc::clone(&self.plan),
             progress: Arc::clone(&self.progress),
             thread: self.thread,
-            recorder: Recorder::new(),
+            recorder: Recorder::new(self.interval_ns),
         });
         let ended = runtime.block_on(self.drive(Rc::clone(&here), roles));
         if ended.is_err() {
@@ -112,7 +115,7 @@ impl Assignment {
             // ends on this error anyway.
             std::mem::forget(runtime);
         }
-        ended.map(|()| here.recorder.timings())
+        ended.map(|()| here.recorder.take())
     }
 
     /// Which of `count` connections are this thread's.
