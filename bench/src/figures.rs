@@ -1,6 +1,6 @@
 //! From the samples of a run to its figures, and from several runs to their spread.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::histogram::{Percentiles, Timing};
@@ -194,7 +194,7 @@ fn server(plan: &Plan, outcome: &Outcome, messages: u64, window_s: f64) -> Optio
 }
 
 /// One figure over all runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) figure: String,
     pub(crate) median: f64,
@@ -208,18 +208,22 @@ pub(crate) fn spreads(runs: &[RunFigures]) -> Vec<Spread> {
     let Some(first) = all.first() else { return Vec::new() };
     let of_figure = |name: &String| {
         let values = all.iter().map(|run| run.iter().find(|(other, _)| other == name));
-        let mut values: Vec<f64> =
-            values.map(|found| found.map(|(_, value)| *value)).collect::<Option<_>>()?;
-        values.sort_unstable_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            1 => values[middle],
-            _ => f64::midpoint(values[middle - 1], values[middle]),
-        };
-        let (min, max) = (values[0], values[values.len() - 1]);
-        Some(Spread { figure: name.clone(), median, min, max })
+        let values = values.map(|found| found.map(|(_, value)| *value)).collect::<Option<_>>()?;
+        spread(name, values)
     };
     first.iter().filter_map(|(name, _)| of_figure(name)).collect()
+}
+
+/// The spread of the values of one figure; `None` without any.
+pub(crate) fn spread(figure: &str, mut values: Vec<f64>) -> Option<Spread> {
+    values.sort_unstable_by(f64::total_cmp);
+    let (min, max) = (*values.first()?, *values.last()?);
+    let middle = values.len() / 2;
+    let median = match values.len() % 2 {
+        1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    };
+    Some(Spread { figure: figure.to_owned(), median, min, max })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]

@@ -2,24 +2,30 @@
 //!
 //! `flags` and `scenario` say what to do; `run` leads threads (`worker`) whose connections publish
 //! and consume (`load`, `open_loop`) while `progress` counts; `figures` and `report` say what came
-//! of it.
+//! of it. `compare`, `versus` and `quick` work on reports alone.
 
 mod clock;
+mod compare;
 mod connection;
 mod daemon;
+mod environment;
 mod figures;
 mod flags;
+mod fresh;
 mod histogram;
+mod html;
 mod load;
 mod open_loop;
 mod process;
 mod progress;
+mod quick;
 mod report;
 mod run;
 mod scenario;
 mod schedule;
 mod tape;
 mod timeline;
+mod versus;
 mod wire;
 mod worker;
 
@@ -31,11 +37,11 @@ use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::daemon::{Daemon, delete_topic};
+use crate::environment::Environment;
 use crate::figures::RunFigures;
-use crate::flags::{Flags, LoadFlags};
-use crate::histogram::Timings;
-use crate::report::Report;
-use crate::run::{Setting, run};
+use crate::flags::{Command, Flags, LoadFlags, Scenario};
+use crate::report::{MeasuredRun, Report};
+use crate::run::{Outcome, Setting, run};
 use crate::scenario::{Kind, Plan};
 
 /// Descriptors besides the connections': rings, timers, `/proc`, the terminal.
@@ -44,8 +50,14 @@ const OTHER_DESCRIPTORS: u64 = 256;
 const TIMER_DESCRIPTORS: usize = 2;
 
 fn main() -> ExitCode {
-    match measure(&Flags::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match Flags::parse().command {
+        Command::Load(scenario) => measure(&scenario).map(|()| ExitCode::SUCCESS),
+        Command::Compare(flags) => compare::compare(&flags),
+        Command::Versus(flags) => versus::versus(&flags),
+        Command::Quick(flags) => quick::quick(&flags),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "nsq_bench: {error:#}");
             ExitCode::FAILURE
@@ -53,8 +65,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(flags: &Flags) -> Result<()> {
-    let (plan, flags) = Plan::new(&flags.scenario)?;
+fn measure(scenario: &Scenario) -> Result<()> {
+    let (plan, flags) = Plan::new(scenario)?;
     ensure!(flags.runs > 0 && flags.threads > 0, "--runs and --threads must be at least 1");
     allow_descriptors(&plan)?;
     let mut setting = Setting {
@@ -66,9 +78,8 @@ fn measure(flags: &Flags) -> Result<()> {
         stall_timeout: flags.stall_timeout,
     };
     let own_cores = rustix::thread::sched_getaffinity(None)?;
-    let mut timings = Timings::new();
     let mut runs = Vec::new();
-    let mut command_line = None;
+    let mut environment = Environment::here();
     for number in 0..flags.runs {
         worker::stay_on(&own_cores)?;
         let daemon = match &flags.daemon {
@@ -76,15 +87,16 @@ fn measure(flags: &Flags) -> Result<()> {
             None => None,
         };
         setting.pid = daemon.as_ref().map(Daemon::pid).or(flags.pid);
-        command_line = setting.pid.and_then(process::command_line);
         if let Some(cpu) = setting.cpus.first() {
             // Only now: the daemon would have inherited it.
             worker::pin(*cpu)?;
         }
         let topics = topic_names(&plan, number);
         let outcome = run(&plan, &setting, topics.clone())?;
-        runs.push(RunFigures::new(&plan, &setting, &outcome));
-        timings.merge(&outcome.timings);
+        environment.see_daemon(setting.address, setting.pid);
+        let figures = RunFigures::new(&plan, &setting, &outcome);
+        let Outcome { timings, timeline, .. } = outcome;
+        runs.push(MeasuredRun { figures, timings, timeline });
         if let Some(address) = &flags.http_address {
             let address = LoadFlags::resolve(address)?;
             topics.iter().try_for_each(|topic| delete_topic(address, topic))?;
@@ -94,9 +106,7 @@ fn measure(flags: &Flags) -> Result<()> {
         let note = "the topics nsq_bench_* stay in the daemon; --http-address has them deleted";
         writeln!(std::io::stderr(), "nsq_bench: {note}")?;
     }
-    let report = Report::new(&plan, &flags.address, command_line, flags.spin, runs, &timings);
-    write!(std::io::stdout(), "{}", report.table())?;
-    flags.json.as_deref().map_or(Ok(()), |path| report.write_json(path))
+    Report::new(&plan, &flags, environment, runs)?.deliver(&flags.outputs)
 }
 
 /// Names that no other run uses, all of one length.

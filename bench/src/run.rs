@@ -12,6 +12,7 @@ use crate::clock::now_ns;
 use crate::histogram::Timings;
 use crate::process::{ProcessSample, own_thread_cpu_ns};
 use crate::progress::{Phase, Progress, Totals};
+use crate::report::LiveLine;
 use crate::scenario::{Kind, Plan};
 use crate::timeline::{self, DaemonMark, IntervalTimings, Mark, Timeline};
 use crate::worker::{Assignment, Event, spawn};
@@ -107,6 +108,7 @@ pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result
         done: IntervalTimings::new(interval_ns),
         threads_done: 0,
         marks: Vec::new(),
+        live: LiveLine::new(plan.name),
     };
     lead.wait_until_ready()?;
     let mut filled = None;
@@ -133,6 +135,7 @@ struct Lead<'a> {
     threads_done: usize,
     /// The counters at the ends of the timeline's intervals.
     marks: Vec<Mark>,
+    live: LiveLine,
 }
 
 impl Lead<'_> {
@@ -234,6 +237,7 @@ impl Lead<'_> {
         loop {
             self.take_events()?;
             let (totals, now) = (self.progress.totals(), now_ns());
+            self.live.show(&totals, now);
             if !condition(&totals, now) {
                 return Ok(());
             }
