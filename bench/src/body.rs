@@ -77,8 +77,9 @@ impl BodySize {
         match self {
             Self::Fixed(bytes) => *bytes,
             Self::Uniform(first, last) => {
-                first + ((last - first + 1) as f64 * quantile).floor().min((last - first) as f64)
-                    as usize
+                first
+                    + ((last - first + 1) as f64 * quantile).floor().min((last - first) as f64)
+                        as usize
             }
             Self::Lognormal(median, deviation) => {
                 let normal = normal_quantile(quantile);

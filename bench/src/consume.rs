@@ -172,7 +172,7 @@ pub(crate) async fn finish_slowly(
 ) -> Result<TaskEnd> {
     // At most RDY messages wait here.
     let mut waiting = std::collections::VecDeque::new();
-    let mut free_at_ns = 0;
+    let mut free_at_ns: u64 = 0;
     let delay_ns = u64::try_from(here.plan.slow_delay.as_nanos())?;
     while !here.progress.reached(Phase::Stop) {
         let left_ns = match waiting.is_empty() {
@@ -191,7 +191,9 @@ pub(crate) async fn finish_slowly(
             }
             Err(_) => {}
         }
-        while free_at_ns <= now_ns() && let Some(id) = waiting.pop_front() {
+        while free_at_ns <= now_ns()
+            && let Some(id) = waiting.pop_front()
+        {
             wire::push_finish(&mut out, &id);
             here.tally().consumed.add(1);
             free_at_ns += delay_ns;

@@ -44,8 +44,8 @@ impl Endpoint {
                 Ok(stream)
             }
             Self::Unix(path) => {
-                let stream =
-                    UnixStream::connect(path).with_context(|| format!("cannot connect to {self}"))?;
+                let stream = UnixStream::connect(path)
+                    .with_context(|| format!("cannot connect to {self}"))?;
                 Ok(TcpStream::from(OwnedFd::from(stream)))
             }
         }

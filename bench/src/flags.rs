@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -8,16 +7,34 @@ use clap::{Args, Parser, Subcommand};
 use rustix::thread::CpuSet;
 
 use crate::body::BodySize;
+use crate::compare::CompareFlags;
+use crate::quick::QuickFlags;
+use crate::report::OutputFlags;
 use crate::schedule::Arrivals;
+use crate::versus::VersusFlags;
 
 /// A load generator for any NSQ daemon: rates, latency histograms, and what a message costs the
 /// daemon in CPU time.
 #[derive(Parser)]
 #[command(name = "nsq_bench", version)]
 pub(crate) struct Flags {
-    /// What to do to the daemon.
+    /// What to do.
     #[command(subcommand)]
-    pub(crate) scenario: Scenario,
+    pub(crate) command: Command,
+}
+
+/// Everything the tool does.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// A report in 15 seconds: starts a daemon of its own and runs a few scenarios on it.
+    Quick(QuickFlags),
+    /// One scenario, on one daemon.
+    #[command(flatten)]
+    Load(Box<Scenario>),
+    /// Two JSON reports: the ratios of their figures, and whether the second is worse.
+    Compare(CompareFlags),
+    /// Two daemons, run in turn: the ratios of what a message costs them and how long it takes.
+    Versus(VersusFlags),
 }
 
 /// The scenarios; `scenario.rs` has their parameters.
@@ -232,9 +249,9 @@ pub(crate) struct LoadFlags {
     /// Fail when nothing at all comes back for this long.
     #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
     pub(crate) stall_timeout: Duration,
-    /// Write the report as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    /// Where the report goes, besides the terminal.
+    #[command(flatten)]
+    pub(crate) outputs: OutputFlags,
 }
 
 impl LoadFlags {
@@ -245,7 +262,7 @@ impl LoadFlags {
 }
 
 /// `5s`, `300ms`, `2m`; a bare number is seconds.
-fn parse_duration(text: &str) -> Result<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit_s = match &text[digits.len()..] {
         "ms" => 1e-3,

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::timeline::IntervalTimings;
 
@@ -75,7 +75,7 @@ fn microseconds(duration_ns: u64) -> f64 {
 }
 
 /// A distribution in microseconds. A percentile with fewer than ten samples beyond it is absent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Percentiles {
     /// How many were recorded.
     pub(crate) samples: u64,
@@ -92,7 +92,8 @@ pub(crate) struct Percentiles {
 }
 
 /// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Timing {
     /// From sending a publish to its answer.
     Service,
@@ -148,6 +149,11 @@ impl Timings {
     /// The histogram of one timing, to add to.
     pub(crate) fn of_mut(&mut self, timing: Timing) -> &mut Latencies {
         &mut self.0[timing as usize]
+    }
+
+    /// All histograms, in the order of a report.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Timing, &Latencies)> {
+        Timing::ALL.into_iter().zip(&self.0)
     }
 
     /// The figures of every timing that has samples.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use tokio_uring::net::TcpStream;
 
 use crate::clock::now_ns;
@@ -240,16 +240,14 @@ impl Producer {
         self.stream = reopen(&self.here.endpoint, &self.here.opening).await?;
         self.input = Input::new(PRODUCER_INPUT_BYTES);
         self.sent_here = 0;
-        if self.here.opening.identify.is_some() && !self.here.opening.http {
-            loop {
-                match self.input.next_frame()? {
-                    Some(Frame::Response(wire::HEARTBEAT)) => {
-                        write(&self.stream, wire::NOP.to_vec()).await?;
-                    }
-                    Some(Frame::Response(_)) => break,
-                    Some(other) => bail!("IDENTIFY got {}", describe(&other)),
-                    None if self.input.fill(&self.stream).await? => {}
-                    None => bail!("the daemon closed a new connection"),
+        let mut identified = self.here.opening.identify.is_none() || self.here.opening.http;
+        while !identified {
+            ensure!(self.input.fill(&self.stream).await?, "the daemon closed a new connection");
+            while let Some(frame) = self.input.next_frame()? {
+                match frame {
+                    Frame::Response(wire::HEARTBEAT) => {}
+                    Frame::Response(_) => identified = true,
+                    other => bail!("IDENTIFY got {}", describe(&other)),
                 }
             }
         }

@@ -13,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::histogram::Timings;
 use crate::process::{ProcessSample, own_thread_cpu_ns};
 use crate::progress::{Phase, Progress, Totals};
+use crate::report::LiveLine;
 use crate::scenario::{Kind, Plan};
 use crate::timeline::{self, DaemonMark, IntervalTimings, Mark, Timeline};
 use crate::verify::Verification;
@@ -126,6 +127,7 @@ pub(crate) fn run(plan: &Plan, setting: &Setting, topics: Vec<String>) -> Result
         threads_done: 0,
         books: Books::default(),
         marks: Vec::new(),
+        live: LiveLine::new(plan.name),
     };
     lead.wait_until_ready()?;
     let mut filled = None;
@@ -157,12 +159,12 @@ struct Lead<'a> {
     books: Books,
     /// The counters at the ends of the timeline's intervals.
     marks: Vec<Mark>,
+    live: LiveLine,
 }
 
 impl Lead<'_> {
     fn wait_until_ready(&mut self) -> Result<()> {
-        let connections =
-            self.plan.connections + self.plan.idle + self.plan.consumer_connections();
+        let connections = self.plan.connections + self.plan.idle + self.plan.consumer_connections();
         let connections = u32::try_from(connections).unwrap_or(u32::MAX);
         let patience = START_OR_END + OPEN_ONE.saturating_mul(connections);
         let give_up_ns = deadline(patience);
@@ -290,6 +292,7 @@ impl Lead<'_> {
         loop {
             self.take_events()?;
             let (totals, now) = (self.progress.totals(), now_ns());
+            self.live.show(&totals, now);
             if !condition(&totals, now) {
                 return Ok(());
             }

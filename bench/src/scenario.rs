@@ -272,17 +272,16 @@ impl Plan {
             Some(rate) => format!(
                 "{name}: open loop, {rate} messages/s by {form} over {connections} connections"
             ),
-            None => format!("{name}: {connections} producers, {} {form} in flight each", self.in_flight),
+            None => {
+                format!("{name}: {connections} producers, {} {form} in flight each", self.in_flight)
+            }
         };
         text.push_str(&format!(", {body}-byte bodies"));
         if self.topics > 1 || self.consumes() {
             text.push_str(&format!("; {} topics × {} channels", self.topics, self.channels));
         }
         if self.consumes() {
-            text.push_str(&format!(
-                ", {} consumers per channel, RDY {}",
-                self.consumers, self.rdy
-            ));
+            text.push_str(&format!(", {} consumers per channel, RDY {}", self.consumers, self.rdy));
         }
         if self.idle > 0 {
             text.push_str(&format!("; {} idle connections", self.idle));
@@ -329,8 +328,7 @@ mod tests {
         assert!(refused("pub", flags).contains("--connections"));
         let flags = LoadFlags { body_bytes: Some(BodySize::Fixed(TIME_BYTES - 1)), ..none() };
         assert!(refused("latency", flags).contains("--body-bytes"));
-        let flags =
-            LoadFlags { body_bytes: Some(BodySize::Fixed(27)), verify: true, ..none() };
+        let flags = LoadFlags { body_bytes: Some(BodySize::Fixed(27)), verify: true, ..none() };
         assert!(refused("pub", flags).contains("at least 28"));
         let flags = LoadFlags { defer: Some(Duration::from_secs(1)), ..none() };
         assert!(refused("mpub", flags).contains("--defer"));

@@ -4,7 +4,7 @@
 //! A sample is filed under the interval in which it was complete, so the intervals of a stall are
 //! empty and the next one shows its length.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND_NS;
 use crate::histogram::{Latencies, Timing, Timings};
@@ -114,7 +114,7 @@ pub(crate) struct Timeline {
 }
 
 /// One interval. Counts are of messages, rates are per second.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Interval {
     /// From the window's begin, in seconds.
     pub(crate) begin_s: f64,
@@ -131,7 +131,7 @@ pub(crate) struct Interval {
 }
 
 /// What the daemon used in an interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DaemonInterval {
     /// CPU time over wall time; above 1 on several cores.
     pub(crate) busy: f64,
@@ -142,9 +142,9 @@ pub(crate) struct DaemonInterval {
 }
 
 /// A distribution in microseconds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IntervalLatency {
-    pub(crate) timing: &'static str,
+    pub(crate) timing: Timing,
     pub(crate) samples: u64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -230,7 +230,7 @@ impl IntervalLatency {
         let histogram = latencies.histogram();
         let at = |quantile| as_float(histogram.value_at_quantile(quantile)) / 1e3;
         (!histogram.is_empty()).then(|| Self {
-            timing: timing.name(),
+            timing,
             samples: histogram.len(),
             p50_us: at(0.5),
             p99_us: at(0.99),

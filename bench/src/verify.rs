@@ -104,11 +104,7 @@ pub(crate) struct Verification {
 
 impl Verification {
     /// Compares. Every topic has the channels 0 to `channels - 1`.
-    pub(crate) fn new(
-        published: &[Published],
-        delivered: Vec<Delivered>,
-        channels: u32,
-    ) -> Self {
+    pub(crate) fn new(published: &[Published], delivered: Vec<Delivered>, channels: u32) -> Self {
         let mut result = Self::default();
         let mut lanes: HashMap<(u32, u32, u32), Lane> = HashMap::new();
         for consumer in delivered {
@@ -266,11 +262,7 @@ mod tests {
 
         // One missing in the middle, though another consumer of another channel had it.
         let holed: Vec<_> = in_order.iter().copied().filter(|message| message.1 != 64).collect();
-        let result = Verification::new(
-            &[published(1, 130)],
-            vec![whole(), consumer(1, &holed)],
-            2,
-        );
+        let result = Verification::new(&[published(1, 130)], vec![whole(), consumer(1, &holed)], 2);
         assert_eq!((result.lost, result.delivered), (1, 259));
         assert!(result.lost_examples[0].starts_with("message 64 of producer 1"), "{result:?}");
         assert!(result.summary().contains("message 64"));

@@ -1,0 +1,196 @@
+//! The plots, as SVG text. Sizes are in pixels of a page 1000 wide; the page scales them.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+const WIDE: (u32, u32) = (960, 360);
+const HALF: (u32, u32) = (470, 220);
+/// Percentiles beyond are not shown: 99.9999 %.
+const BEYOND_MAX: f64 = 1e6;
+const INK: RGBColor = RGBColor(92, 104, 120);
+const GRID: RGBColor = RGBColor(227, 231, 236);
+const FONT: &str = "system-ui, sans-serif";
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// Why a plot could not be drawn; into a string it always can.
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// One colour's points, for each run.
+pub(crate) struct Line {
+    pub(crate) colour: (u8, u8, u8),
+    pub(crate) runs: Vec<Vec<(f64, f64)>>,
+}
+
+impl Line {
+    /// Whether there is anything but zeroes.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.values().any(|value| value > 0.0)
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> {
+        self.runs.iter().flatten().map(|(_, value)| *value)
+    }
+
+    fn colour(&self) -> RGBColor {
+        let (red, green, blue) = self.colour;
+        RGBColor(red, green, blue)
+    }
+}
+
+/// Microseconds over percentiles: both axes are logarithmic, the lower one in what is beyond.
+pub(crate) fn percentile_plot(lines: &[Line]) -> String {
+    svg(WIDE, |area| draw_percentiles(area, lines))
+}
+
+/// Values over seconds, from zero up.
+pub(crate) fn timeline_plot(lines: &[&Line], unit: &str) -> String {
+    svg(HALF, |area| draw_timeline(area, lines, unit))
+}
+
+fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        draw(&area).expect("drawing into a string cannot fail");
+        area.present().expect("a string has no end");
+    }
+    text
+}
+
+fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
+    let times = || lines.iter().flat_map(Line::values).filter(|value| *value > 0.0);
+    let low = decade_below(times().fold(f64::MAX, f64::min));
+    let high = times().fold(1.0, f64::max) * 1.3;
+    let beyond = |quantile: f64| (1.0 / (1.0 - quantile)).min(BEYOND_MAX);
+    let curves = lines.iter().flat_map(|line| line.runs.iter().flatten());
+    let reached = curves.filter(|(quantile, _)| *quantile < 1.0).map(|point| beyond(point.0));
+    let end = reached.fold(100.0, f64::max) * 1.2;
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .margin_right(28)
+        .x_label_area_size(28)
+        .y_label_area_size(64)
+        .build_cartesian_2d((1.0..end).log_scale(), (low..high).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_labels(8)
+        .y_labels(6)
+        .max_light_lines(0)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .label_style((FONT, 12).into_font().color(&INK))
+        .x_label_formatter(&|beyond| percentile(*beyond))
+        .y_label_formatter(&|value| time(*value))
+        .draw()?;
+    for line in lines {
+        for run in &line.runs {
+            // The last point, the maximum, has nothing beyond it: it is drawn where the axis ends.
+            let points = run.iter().map(|(quantile, value)| {
+                let beyond = if *quantile < 1.0 { beyond(*quantile) } else { end };
+                (beyond, value.max(low))
+            });
+            chart.draw_series(LineSeries::new(points, line.colour().stroke_width(2)))?;
+        }
+    }
+    Ok(())
+}
+
+fn draw_timeline(area: &Area<'_>, lines: &[&Line], unit: &str) -> Drawn {
+    let points = || lines.iter().flat_map(|line| line.runs.iter().flatten());
+    let end = points().fold(0.0, |end: f64, point| end.max(point.0)) + 0.5;
+    let high = points().fold(0.0, |high: f64, point| high.max(point.1)) * 1.12;
+    let label = |value: &f64| match unit {
+        "µs" => time(*value),
+        "" => format!("{value:.2}"),
+        unit => format!("{} {unit}", short(*value)),
+    };
+    let mut chart = ChartBuilder::on(area)
+        .margin(6)
+        .margin_right(14)
+        .x_label_area_size(24)
+        .y_label_area_size(62)
+        .build_cartesian_2d(0.0..end, 0.0..high.max(1e-6))?;
+    chart
+        .configure_mesh()
+        .x_labels(8)
+        .y_labels(5)
+        .max_light_lines(0)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .label_style((FONT, 11).into_font().color(&INK))
+        .x_label_formatter(&|seconds| format!("{seconds} s"))
+        .y_label_formatter(&label)
+        .draw()?;
+    for line in lines {
+        let colour = line.colour();
+        for run in &line.runs {
+            chart.draw_series(LineSeries::new(run.iter().copied(), colour.stroke_width(2)))?;
+            let dots = run.iter().map(|point| Circle::new(*point, 2, colour.filled()));
+            chart.draw_series(dots)?;
+        }
+    }
+    Ok(())
+}
+
+/// The largest power of ten that is not above `value`.
+fn decade_below(value: f64) -> f64 {
+    10f64.powf(value.clamp(0.1, 1e9).log10().floor())
+}
+
+/// `1/(1-p)` as a percentile: 1 is 0 %, 10 is 90 %, 1000 is 99.9 %.
+fn percentile(beyond: f64) -> String {
+    let nines = beyond.log10().round();
+    let exact = 100.0 * (1.0 - 1.0 / beyond);
+    match nines {
+        0.0..=2.0 => format!("{exact:.0}%"),
+        3.0 => format!("{exact:.1}%"),
+        4.0 => format!("{exact:.2}%"),
+        5.0 => format!("{exact:.3}%"),
+        _ => format!("{exact:.4}%"),
+    }
+}
+
+/// Microseconds in the unit that makes them short.
+fn time(us: f64) -> String {
+    match us {
+        0.0 => "0".to_owned(),
+        us if us < 1e3 => format!("{} µs", short(us)),
+        us if us < 1e6 => format!("{} ms", short(us / 1e3)),
+        us => format!("{} s", short(us / 1e6)),
+    }
+}
+
+/// `1.5k`, `20M`: no more digits than a mark on an axis needs.
+fn short(value: f64) -> String {
+    let (value, letter) = match value {
+        value if value >= 1e6 => (value / 1e6, "M"),
+        value if value >= 1e3 => (value / 1e3, "k"),
+        value => (value, ""),
+    };
+    let text = format!("{value:.2}");
+    format!("{}{letter}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_on_axes_are_short_and_right() {
+        assert_eq!([1.0, 10.0, 1e3, 1e5].map(percentile), ["0%", "90%", "99.9%", "99.999%"]);
+        assert_eq!([0.0, 7.5, 1500.0, 2e6].map(time), ["0", "7.5 µs", "1.5 ms", "2 s"]);
+        assert_eq!([0.0, 100.0, 20_000.0, 1.25e6].map(short), ["0", "100", "20k", "1.25M"]);
+        assert!((decade_below(70.0) - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn plots_are_svg_even_of_nothing() {
+        let empty = Line { colour: (0, 0, 0), runs: vec![Vec::new()] };
+        let line = Line { colour: (1, 2, 3), runs: vec![vec![(0.5, 100.0), (1.0, 300.0)]] };
+        assert!(!empty.is_seen() && line.is_seen());
+        for plot in [percentile_plot(&[]), percentile_plot(&[line]), timeline_plot(&[&empty], "/s")]
+        {
+            assert!(plot.starts_with("<svg") && plot.trim_end().ends_with("</svg>"), "{plot}");
+        }
+    }
+}
