@@ -208,7 +208,7 @@ impl Page {
                 ("p99", line(1, &|at| of(at).map(|one| one.p99_us))),
                 ("max", line(3, &|at| of(at).map(|one| one.max_us))),
             ];
-            self.timeline(&format!("Latency: {}", name(timing)), &lines, "µs");
+            self.timeline(&format!("Latency, {}", from_to(timing)), &lines, "µs");
         }
         let busy = line(2, &|at| at.server.map(|server| server.busy));
         self.timeline("Daemon: cores busy", &[("CPU", busy)], "");
