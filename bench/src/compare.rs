@@ -8,10 +8,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::figures::{Spread, spread};
+use crate::histogram::Timing;
 use crate::report::{Document, number, write_json};
+
+/// A ratio nearer to 1 than this is called neither better nor worse.
+const NOTABLE: f64 = 0.01;
 
 /// `nsq_bench compare`.
 #[derive(Args)]
@@ -50,6 +54,8 @@ pub(crate) struct Ratio {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// Runs of the side that has fewer.
+    pub(crate) runs: usize,
 }
 
 /// Prints the ratios; the exit code says whether the threshold was passed.
@@ -110,46 +116,62 @@ fn ratios_of(base: &Document, new: &Document) -> Vec<Ratio> {
             max: new_figure.max / base_figure.min,
             base: base_figure,
             new: new_figure,
+            runs: base.runs.len().min(new.runs.len()),
         })
     };
     figures(base).into_iter().filter_map(pair).collect()
 }
 
-/// The spread of everything measured: the main figures, then the other percentiles.
+/// The spread of everything measured: the main figures, then every percentile of each timing.
 pub(crate) fn figures(report: &Document) -> Vec<Spread> {
-    let mut figures = report.summary.clone();
-    let first = report.runs.first().and_then(|run| run.figures.get("latency")?.as_object());
-    for (timing, percentiles) in first.into_iter().flatten() {
-        for key in percentiles.as_object().into_iter().flat_map(|fields| fields.keys()) {
-            let Some(short) = key.strip_suffix("_us") else { continue };
-            let figure = format!("{timing} {} µs", short.replace('_', "."));
-            if figures.iter().any(|known| known.figure == figure) {
-                continue;
-            }
-            let values = report.runs.iter().map(|run| of_run(&run.figures, timing, key));
-            if let Some(found) =
-                values.collect::<Option<Vec<_>>>().and_then(|all| spread(&figure, all))
-            {
-                figures.push(found);
-            }
+    let is_latency = |figure: &str| {
+        let first = figure.split(' ').next();
+        Timing::ALL.iter().any(|timing| first == Some(timing.name()))
+    };
+    let main = report.summary.iter().filter(|spread| !is_latency(&spread.figure));
+    let mut figures: Vec<Spread> = main.cloned().collect();
+    let Some(first) = report.runs.first() else { return figures };
+    for timing in Timing::ALL.map(Timing::name) {
+        for (key, name) in percentile_keys(&first.figures, timing) {
+            let values = report.runs.iter().map(|run| of_run(&run.figures, timing, &key));
+            let values = values.collect::<Option<Vec<_>>>();
+            let figure = format!("{timing} {name} µs");
+            figures.extend(values.and_then(|values| spread(&figure, values)));
         }
     }
     figures
 }
 
-fn of_run(figures: &serde_json::Map<String, Value>, timing: &str, key: &str) -> Option<f64> {
+/// The percentiles that a run has of `timing`, in order: `p99_9_us` and `p99.9`; `max` at the end.
+fn percentile_keys(figures: &Map<String, Value>, timing: &str) -> Vec<(String, String)> {
+    let latency = figures.get("latency").and_then(|all| all.get(timing)?.as_object());
+    let names = latency.into_iter().flat_map(Map::keys).filter_map(|key| {
+        let name = key.strip_suffix("_us")?.replace('_', ".");
+        let rank = match name.strip_prefix('p') {
+            Some(percentile) => percentile.parse().ok()?,
+            None if name == "max" => 100.0,
+            None => return None,
+        };
+        Some((rank, key.clone(), name))
+    });
+    let mut names: Vec<(f64, String, String)> = names.collect();
+    names.sort_by(|one, other| one.0.total_cmp(&other.0));
+    names.into_iter().map(|(_, key, name)| (key, name)).collect()
+}
+
+fn of_run(figures: &Map<String, Value>, timing: &str, key: &str) -> Option<f64> {
     figures.get("latency")?.get(timing)?.get(key)?.as_f64()
 }
 
 /// The ratios as a table with these names for the two sides and for one over the other.
 pub(crate) fn table(names: [&str; 3], ratios: &[Ratio]) -> String {
     let [base, new, over] = names;
-    let mut out = format!("{:<28}{base:>12}{new:>12}{over:>10}{:>16}\n", "", "min to max");
+    let mut out = format!("{:<28}{base:>12}{new:>12}{over:>12}{:>16}\n", "", "min to max");
     for ratio in ratios {
         let bounds = format!("{:.3}–{:.3}", ratio.min, ratio.max);
         let _ = writeln!(
             out,
-            "{:<28}{:>12}{:>12}{:>10.3}{bounds:>16}  {}",
+            "{:<28}{:>12}{:>12}{:>12.3}{bounds:>16}  {}",
             ratio.figure,
             number(ratio.base.median),
             number(ratio.new.median),
@@ -160,11 +182,13 @@ pub(crate) fn table(names: [&str; 3], ratios: &[Ratio]) -> String {
     out
 }
 
-/// What the spread allows to say.
+/// What the spread allows to say: `~` for nothing, and no word where one run has no spread.
 pub(crate) fn verdict(ratio: &Ratio) -> &'static str {
-    let sure = ratio.min > 1.0 || ratio.max < 1.0;
+    let apart = ratio.min > 1.0 || ratio.max < 1.0;
+    let sure = apart && (ratio.median - 1.0).abs() >= NOTABLE;
     match better(&ratio.figure) {
         Better::Neither => "",
+        _ if ratio.runs < 2 => "",
         _ if !sure => "~",
         Better::Less if ratio.median < 1.0 => "better",
         Better::More if ratio.median > 1.0 => "better",
@@ -178,16 +202,18 @@ fn better(figure: &str) -> Better {
         "server cores busy" | "generator core busy" | "server context switches/s" => {
             Better::Neither
         }
+        // The generator's own delay.
+        figure if figure.starts_with(Timing::SendDelay.name()) => Better::Neither,
         _ => Better::Less,
     }
 }
 
 /// Whether the threshold applies: the extremes of a distribution vary too much from run to run.
-fn is_judged(figure: &str) -> bool {
-    figure == "messages/s"
-        || figure == "server CPU µs/message"
+pub(crate) fn is_judged(figure: &str) -> bool {
+    let main = ["messages/s", "server CPU µs/message"].contains(&figure)
         || figure.ends_with(" p50 µs")
-        || figure.ends_with(" p99 µs")
+        || figure.ends_with(" p99 µs");
+    main && better(figure) != Better::Neither
 }
 
 /// What is worse by more than `limit`, and by how much; both are shares of the base.
@@ -223,6 +249,7 @@ mod tests {
             max: new.max / base.min,
             base,
             new,
+            runs: 3,
         }
     }
 
@@ -245,6 +272,16 @@ mod tests {
         let verdicts: Vec<_> = ratios.iter().map(verdict).collect();
         assert_eq!(verdicts, ["worse", "worse", "worse", "worse", ""]);
         assert_eq!(verdict(&ratio("messages/s", [90.0, 100.0, 110.0], [95.0; 3])), "~");
+    }
+
+    #[test]
+    fn percentiles_come_in_order_with_the_longest_at_the_end() {
+        let run = serde_json::json!({"latency": {"service": {
+            "samples": 9, "mean_us": 1, "max_us": 2, "p99_9_us": 3, "p50_us": 4, "p99_us": 5}}});
+        let keys = percentile_keys(run.as_object().unwrap(), "service");
+        let names: Vec<_> = keys.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["p50", "p99", "p99.9", "max"]);
+        assert!(percentile_keys(run.as_object().unwrap(), "response").is_empty());
     }
 
     #[test]

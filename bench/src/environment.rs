@@ -89,15 +89,15 @@ fn flag_value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     None
 }
 
-/// NSQ's promise with the flags that bound it.
+/// NSQ's promise with the flags that bound it, or their defaults.
 fn durability(words: &[&str]) -> String {
-    let or_default = |name: &str| flag_value(words, name).unwrap_or("default");
+    let or = |name: &str, default| flag_value(words, name).unwrap_or(default).to_owned();
     format!(
-        "OK = accepted, in memory (mem-queue-size {}); past that written to disk, synced every \
-         {} messages or {}",
-        or_default("mem-queue-size"),
-        or_default("sync-every"),
-        or_default("sync-timeout"),
+        "OK means accepted, in memory up to {} messages for each queue; past that written to \
+         disk, synced every {} messages or {}",
+        or("mem-queue-size", "10000"),
+        or("sync-every", "2500"),
+        or("sync-timeout", "2s"),
     )
 }
 
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(flag_value(&words, "sync-every"), Some("7"));
         assert_eq!(flag_value(&words, "path"), None);
         let text = durability(&words);
-        assert!(text.contains("mem-queue-size 5") && text.contains("7 messages or default"));
+        assert!(text.contains("up to 5 messages") && text.contains("every 7 messages or 2s"));
     }
 
     #[test]

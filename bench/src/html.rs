@@ -110,8 +110,16 @@ impl Page {
         self.body.push_str("</section>\n");
     }
 
-    /// Two daemons in one scenario: their distributions in one plot, a line for each run.
-    pub(crate) fn duel(&mut self, description: &str, ours: &[Document], other: &[Document]) {
+    /// Two daemons in one scenario: their distributions in one plot, a line for each run, and a
+    /// table to unfold.
+    pub(crate) fn duel(
+        &mut self,
+        description: &str,
+        ours: &[Document],
+        other: &[Document],
+        (columns, rows): (&[&str], &[Vec<String>]),
+    ) {
+        self.body.push_str("<section>\n");
         let (scenario, what) = description.split_once(": ").unwrap_or((description, ""));
         self.heading(scenario);
         let _ = writeln!(self.body, "<p class=\"what\">{}</p>", escape(what));
@@ -128,6 +136,9 @@ impl Page {
                 self.figure(&title, &names, &percentile_plot(&lines));
             }
         }
+        self.body.push_str("<details><summary>All figures</summary>\n");
+        self.table(columns, rows);
+        self.body.push_str("</details></section>\n");
     }
 
     /// The page as text.
@@ -197,7 +208,7 @@ impl Page {
                 ("p99", line(1, &|at| of(at).map(|one| one.p99_us))),
                 ("max", line(3, &|at| of(at).map(|one| one.max_us))),
             ];
-            self.timeline(&format!("Latency: {}", name(timing)), &lines, "µs");
+            self.timeline(&format!("Latency, {}", from_to(timing)), &lines, "µs");
         }
         let busy = line(2, &|at| at.server.map(|server| server.busy));
         self.timeline("Daemon: cores busy", &[("CPU", busy)], "");
@@ -219,13 +230,13 @@ impl Page {
         self.figure(title, &names, &timeline_plot(&lines, unit));
     }
 
-    fn figure(&mut self, title: &str, names: &[(&str, (u8, u8, u8))], svg: &str) {
+    fn figure(&mut self, title: &str, names: &[(impl AsRef<str>, (u8, u8, u8))], svg: &str) {
         let _ = write!(self.body, "<figure><figcaption><b>{}</b>", escape(title));
         for (name, (red, green, blue)) in names {
             let _ = write!(
                 self.body,
                 "<span><em style=\"background:rgb({red},{green},{blue})\"></em>{}</span>",
-                escape(name)
+                escape(name.as_ref())
             );
         }
         let _ = writeln!(self.body, "</figcaption>\n{svg}</figure>");
@@ -268,8 +279,8 @@ fn cards(report: &Document) -> Vec<Card> {
         }
     };
     add("Throughput", "messages/s", " msg/s");
-    add("Daemon CPU per message", "server CPU µs/message", " µs");
-    add("Daemon cores busy", "server cores busy", "");
+    add("CPU per message", "server CPU µs/message", " µs");
+    add("Cores busy", "server cores busy", "");
     add("Memory each", "resident bytes each", " bytes");
     let latency = |timing| report.latency.iter().find(|one| one.timing == timing);
     let shown = latency(Timing::EndToEnd).or(latency(Timing::Response));
@@ -279,7 +290,7 @@ fn cards(report: &Document) -> Vec<Card> {
         for (title, figure) in figures {
             if let Some(value) = figure {
                 let value = format!("{}<small> µs</small>", thousands(value));
-                cards.push(Card { name: title, value, note: name(one.timing).to_owned() });
+                cards.push(Card { name: title, value, note: from_to(one.timing).to_owned() });
             }
         }
     }
@@ -293,7 +304,7 @@ fn cards(report: &Document) -> Vec<Card> {
 
 fn latency_row(one: &LatencyDocument) -> Vec<String> {
     let at = &one.percentiles;
-    let mut row = vec![name(one.timing).to_owned(), thousands_of(at.samples), number(at.mean_us)];
+    let mut row = vec![name(one.timing), thousands_of(at.samples), number(at.mean_us)];
     for figure in [at.p50_us, at.p90_us, at.p99_us, at.p99_9_us, at.p99_99_us] {
         row.push(figure.map_or("–".to_owned(), thousands));
     }
@@ -313,13 +324,24 @@ fn points(timeline: &[Interval], value: &dyn Fn(&Interval) -> Option<f64>) -> Ve
     all.filter_map(|at| Some((f64::midpoint(at.begin_s, at.end_s), value(at)?))).collect()
 }
 
-fn name(timing: Timing) -> &'static str {
+fn name(timing: Timing) -> String {
+    let name = match timing {
+        Timing::Service => "service",
+        Timing::Response => "response",
+        Timing::SendDelay => "send delay",
+        Timing::EndToEnd => "end to end",
+        Timing::Connect => "connect",
+    };
+    format!("{name} ({})", from_to(timing))
+}
+
+fn from_to(timing: Timing) -> &'static str {
     match timing {
-        Timing::Service => "service (sent → answered)",
-        Timing::Response => "response (due → answered)",
-        Timing::SendDelay => "send delay (due → sent)",
-        Timing::EndToEnd => "end to end (due → delivered)",
-        Timing::Connect => "connect (→ IDENTIFY answered)",
+        Timing::Service => "sent → answered",
+        Timing::Response => "due → answered",
+        Timing::SendDelay => "due → sent",
+        Timing::EndToEnd => "due → delivered",
+        Timing::Connect => "connect() → IDENTIFY answered",
     }
 }
 

@@ -175,12 +175,25 @@ fn table(reports: &[Document]) -> String {
     for step in STEPS {
         let _ = writeln!(out, "{:<15}{}", step.scenario, step.shows);
     }
-    for report in reports {
-        for (_, warning) in report.warnings() {
-            let _ = writeln!(out, "! {}: {warning}", report.scenario);
-        }
+    for (scenarios, warning) in warnings(reports) {
+        let _ = writeln!(out, "! {}: {warning}", scenarios.join(", "));
     }
     out
+}
+
+/// The warnings, each once with the scenarios that have it; numbers in them may differ.
+fn warnings(reports: &[Document]) -> Vec<(Vec<&str>, &str)> {
+    let mut known: Vec<(Vec<&str>, &str)> = Vec::new();
+    let words = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+    for report in reports {
+        for (_, warning) in report.warnings() {
+            match known.iter_mut().find(|(_, other)| words(other) == words(warning)) {
+                Some((scenarios, _)) => scenarios.push(&report.scenario),
+                None => known.push((vec![&report.scenario], warning)),
+            }
+        }
+    }
+    known
 }
 
 /// The latency that users of such a load would feel, and what it is.

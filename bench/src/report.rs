@@ -38,14 +38,14 @@ pub(crate) struct OutputFlags {
     /// Write the report as a page with plots to this file; it needs no other file and no network.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Write the timeline, a line for each second, to this file.
+    /// Write the timeline to this file, a line for each second (or quarter of one, in short runs).
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
     /// Write percentile tables of HdrHistogram, in milliseconds; `x.hgrm` becomes
     /// `x.service.hgrm` and so on, one for each timing.
     #[arg(long, value_name = "FILE")]
     pub(crate) hgrm: Option<PathBuf>,
-    /// Write the histograms of every second as an HdrHistogram log to this file, tagged with what
+    /// Write the histograms of the timeline as an HdrHistogram log to this file, tagged with what
     /// they time.
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
@@ -113,8 +113,8 @@ impl Report {
         }
         if let Some(path) = &outputs.html {
             let mut page = Page::new(&format!("nsq_bench {}", self.document.scenario));
-            page.environment(&self.document.environment);
             page.scenario(&self.document);
+            page.environment(&self.document.environment);
             write_text(path, &page.finish())?;
         }
         Ok(())

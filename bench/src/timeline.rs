@@ -1,5 +1,6 @@
 //! What happened when: latencies by interval, recorded by one thread each and merged by addition,
-//! and the counters at the ends of the intervals. An interval is a second, longer in long runs.
+//! and the counters at the ends of the intervals. An interval is a second, shorter in short runs and longer in long
+//! ones.
 //!
 //! A sample is filed under the interval in which it was complete, so the intervals of a stall are
 //! empty and the next one shows its length.
@@ -16,8 +17,15 @@ const INTERVALS_MAX: usize = 600;
 /// A last interval shorter than one in this many joins the one before.
 const SHORTEST_SHARE: u64 = 4;
 
-/// Length of the intervals of a run that measures for `duration_ns`: whole seconds.
+/// A run shorter than this has intervals of `SHORT_INTERVAL_NS`, as a few seconds would show little.
+const SHORT_RUN_NS: u64 = 10 * SECOND_NS;
+const SHORT_INTERVAL_NS: u64 = SECOND_NS / 4;
+
+/// Length of the intervals of a run that measures for `duration_ns`.
 pub(crate) fn interval_ns(duration_ns: u64) -> u64 {
+    if duration_ns < SHORT_RUN_NS {
+        return SHORT_INTERVAL_NS;
+    }
     duration_ns.div_ceil(INTERVALS_MAX as u64).div_ceil(SECOND_NS).max(1) * SECOND_NS
 }
 
@@ -255,8 +263,9 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn intervals_are_whole_seconds_and_few_enough() {
-        assert_eq!(interval_ns(200 * MS), SECOND_NS);
+    fn intervals_are_as_long_as_runs_need() {
+        assert_eq!(interval_ns(9_999 * MS), 250 * MS);
+        assert_eq!(interval_ns(10 * SECOND_NS), SECOND_NS);
         assert_eq!(interval_ns(600 * SECOND_NS), SECOND_NS);
         assert_eq!(interval_ns(601 * SECOND_NS), 2 * SECOND_NS);
     }

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, CommandFactory as _};
 use serde::Serialize;
 
-use crate::compare::{Ratio, figures, table, verdict};
+use crate::compare::{Ratio, figures, is_judged, table, verdict};
 use crate::environment::Environment;
 use crate::figures::{Spread, spread};
 use crate::flags::{Flags, parse_duration};
@@ -174,6 +174,7 @@ fn ratios(scenario: &str, ours: &[Document], other: &[Document]) -> Vec<Ratio> {
     };
     let ratio = |figure: &str| {
         let (ours, other) = (values(&ours, figure)?, values(&other, figure)?);
+        let runs = ours.len();
         let positive = other.iter().all(|value| *value > 0.0);
         let pairs = ours.iter().zip(&other).map(|(ours, other)| ours / other).collect();
         let pairs = positive.then(|| spread(figure, pairs))??;
@@ -185,6 +186,7 @@ fn ratios(scenario: &str, ours: &[Document], other: &[Document]) -> Vec<Ratio> {
             median: pairs.median,
             min: pairs.min,
             max: pairs.max,
+            runs,
         })
     };
     let first = ours.first().into_iter().flatten();
@@ -221,17 +223,17 @@ impl Versus {
              ours to the other, the median of the pairs with the least and the most: for CPU and \
              latency less than 1 is better, for messages/s more."
         ));
-        let columns = ["", "figure", "other", "ours", "ours/other", "least", "most", "verdict"];
-        let main = |ratio: &&Ratio| {
-            ["messages/s", "server CPU µs/message"].contains(&ratio.figure.as_str())
-                || ratio.figure.ends_with(" p50 µs")
-                || ratio.figure.ends_with(" p99 µs")
-        };
-        let all = || self.scenarios.iter().flat_map(|duel| &duel.ratios);
-        page.table(&columns, &all().filter(main).map(row).collect::<Vec<_>>());
+        let columns = ["", "other", "ours", "ours/other", "least", "most", "verdict"];
+        let main: Vec<_> = self
+            .scenarios
+            .iter()
+            .flat_map(|duel| duel.ratios.iter().filter(|ratio| is_judged(&ratio.figure)))
+            .map(row)
+            .collect();
+        page.table(&columns, &main);
         for duel in &self.scenarios {
-            page.duel(&duel.description, &duel.ours, &duel.other);
-            page.table(&columns, &duel.ratios.iter().map(row).collect::<Vec<_>>());
+            let rows: Vec<_> = duel.ratios.iter().map(row).collect();
+            page.duel(&duel.description, &duel.ours, &duel.other, (&columns, &rows));
         }
         if let Some(first) = self.scenarios.first().and_then(|duel| duel.ours.first()) {
             let command = std::env::args().collect();
@@ -244,8 +246,7 @@ impl Versus {
 fn row(ratio: &Ratio) -> Vec<String> {
     let three = |value: f64| format!("{value:.3}");
     vec![
-        ratio.scenario.clone(),
-        ratio.figure.trim_start().to_owned(),
+        format!("{} · {}", ratio.scenario, ratio.figure.trim_start()),
         thousands(ratio.base.median),
         thousands(ratio.new.median),
         three(ratio.median),

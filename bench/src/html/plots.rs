@@ -1,12 +1,15 @@
 //! The plots, as SVG text. Sizes are in pixels of a page 1000 wide; the page scales them.
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 const WIDE: (u32, u32) = (960, 360);
 const HALF: (u32, u32) = (470, 220);
 /// Percentiles beyond are not shown: 99.9999 %.
 const BEYOND_MAX: f64 = 1e6;
+/// A range with only powers of ten for marks.
+const MANY_DECADES: f64 = 2_000.0;
 const INK: RGBColor = RGBColor(92, 104, 120);
 const GRID: RGBColor = RGBColor(227, 231, 236);
 const FONT: &str = "system-ui, sans-serif";
@@ -42,7 +45,7 @@ pub(crate) fn percentile_plot(lines: &[Line]) -> String {
     svg(WIDE, |area| draw_percentiles(area, lines))
 }
 
-/// Values over seconds, from zero up.
+/// Values over seconds, from zero up; times on a logarithmic axis.
 pub(crate) fn timeline_plot(lines: &[&Line], unit: &str) -> String {
     svg(HALF, |area| draw_timeline(area, lines, unit))
 }
@@ -59,8 +62,8 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
 
 fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
     let times = || lines.iter().flat_map(Line::values).filter(|value| *value > 0.0);
-    let low = decade_below(times().fold(f64::MAX, f64::min));
-    let high = times().fold(1.0, f64::max) * 1.3;
+    let low = times().fold(f64::MAX, f64::min).clamp(0.1, 1e9) * 0.8;
+    let high = times().fold(low * 2.0, f64::max) * 1.2;
     let beyond = |quantile: f64| (1.0 / (1.0 - quantile)).min(BEYOND_MAX);
     let curves = lines.iter().flat_map(|line| line.runs.iter().flatten());
     let reached = curves.filter(|(quantile, _)| *quantile < 1.0).map(|point| beyond(point.0));
@@ -70,7 +73,10 @@ fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
         .margin_right(28)
         .x_label_area_size(28)
         .y_label_area_size(64)
-        .build_cartesian_2d((1.0..end).log_scale(), (low..high).log_scale())?;
+        .build_cartesian_2d(
+            (1.0..end).log_scale().with_key_points(percentile_marks(end)),
+            (low..high).log_scale().with_key_points(marks(low, high)),
+        )?;
     chart
         .configure_mesh()
         .x_labels(8)
@@ -96,20 +102,42 @@ fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
 }
 
 fn draw_timeline(area: &Area<'_>, lines: &[&Line], unit: &str) -> Drawn {
-    let points = || lines.iter().flat_map(|line| line.runs.iter().flatten());
-    let end = points().fold(0.0, |end: f64, point| end.max(point.0)) + 0.5;
-    let high = points().fold(0.0, |high: f64, point| high.max(point.1)) * 1.12;
+    let values = || lines.iter().flat_map(|line| line.values());
+    let high = values().fold(0.0, f64::max);
+    if unit == "µs" {
+        let low = values().filter(|value| *value > 0.0).fold(f64::MAX, f64::min).clamp(0.1, 1e9);
+        let (low, high) = (low * 0.7, high.max(low) * 1.5);
+        let range = (low..high).log_scale().with_key_points(marks(low, high));
+        return draw_over_time(area, lines, range, &|value| time(*value));
+    }
     let label = |value: &f64| match unit {
-        "µs" => time(*value),
         "" => format!("{value:.2}"),
         unit => format!("{} {unit}", short(*value)),
     };
+    draw_over_time(area, lines, 0.0..(high * 1.12).max(1e-6), &label)
+}
+
+fn draw_over_time<Y>(
+    area: &Area<'_>,
+    lines: &[&Line],
+    range: Y,
+    label: &dyn Fn(&f64) -> String,
+) -> Drawn
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let points = || lines.iter().flat_map(|line| line.runs.iter().flatten());
+    let (first, last) =
+        points().fold((f64::MAX, 0.0f64), |(first, last), at| (first.min(at.0), last.max(at.0)));
+    // Points are in the middle of their intervals.
+    let end = last + first.min(last);
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_right(14)
         .x_label_area_size(24)
         .y_label_area_size(62)
-        .build_cartesian_2d(0.0..end, 0.0..high.max(1e-6))?;
+        .build_cartesian_2d(0.0..end.max(1e-3), range)?;
     chart
         .configure_mesh()
         .x_labels(8)
@@ -118,8 +146,8 @@ fn draw_timeline(area: &Area<'_>, lines: &[&Line], unit: &str) -> Drawn {
         .bold_line_style(GRID)
         .axis_style(GRID)
         .label_style((FONT, 11).into_font().color(&INK))
-        .x_label_formatter(&|seconds| format!("{seconds} s"))
-        .y_label_formatter(&label)
+        .x_label_formatter(&|seconds| format!("{} s", short(*seconds)))
+        .y_label_formatter(label)
         .draw()?;
     for line in lines {
         let colour = line.colour();
@@ -132,9 +160,18 @@ fn draw_timeline(area: &Area<'_>, lines: &[&Line], unit: &str) -> Drawn {
     Ok(())
 }
 
-/// The largest power of ten that is not above `value`.
-fn decade_below(value: f64) -> f64 {
-    10f64.powf(value.clamp(0.1, 1e9).log10().floor())
+/// Marks of a logarithmic axis: powers of ten with their double and fivefold, or without where
+/// that is too many.
+fn marks(low: f64, high: f64) -> Vec<f64> {
+    let steps: &[f64] = if high / low > MANY_DECADES { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let all = (-1..=10).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+    all.filter(|mark| (low..=high).contains(mark)).collect()
+}
+
+/// The median, and every nine.
+fn percentile_marks(end: f64) -> Vec<f64> {
+    let nines = (1..=6).map(|nines| 10f64.powi(nines));
+    [1.0, 2.0].into_iter().chain(nines).filter(|mark| *mark <= end).collect()
 }
 
 /// `1/(1-p)` as a percentile: 1 is 0 %, 10 is 90 %, 1000 is 99.9 %.
@@ -180,7 +217,13 @@ mod tests {
         assert_eq!([1.0, 10.0, 1e3, 1e5].map(percentile), ["0%", "90%", "99.9%", "99.999%"]);
         assert_eq!([0.0, 7.5, 1500.0, 2e6].map(time), ["0", "7.5 µs", "1.5 ms", "2 s"]);
         assert_eq!([0.0, 100.0, 20_000.0, 1.25e6].map(short), ["0", "100", "20k", "1.25M"]);
-        assert!((decade_below(70.0) - 10.0).abs() < 1e-9);
+        assert_eq!(percentile(2.0), "50%");
+        assert_eq!(
+            marks(70.0, 600.0).iter().map(|mark| short(*mark)).collect::<Vec<_>>(),
+            ["100", "200", "500"]
+        );
+        assert_eq!(marks(0.9, 1e5).len(), 6);
+        assert_eq!(percentile_marks(120.0), [1.0, 2.0, 10.0, 100.0]);
     }
 
     #[test]
