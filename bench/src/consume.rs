@@ -10,7 +10,6 @@ use tokio_uring::net::TcpStream;
 use crate::body::{Stamp, read_time};
 use crate::clock::now_ns;
 use crate::connection::{Input, describe, write};
-use crate::histogram::Timing;
 use crate::load::{Surroundings, TaskEnd};
 use crate::progress::Phase;
 use crate::verify::Delivered;
@@ -125,10 +124,11 @@ impl Consumer {
         // A later attempt is late because it was asked for again, or because we were.
         if self.here.plan.stamped()
             && first
-            && let Some(due_ns) = read_time(message.body)
+            && let Some(ready_ns) = read_time(message.body)
         {
-            counts.early += u64::from(now < due_ns);
-            self.here.record(Timing::EndToEnd, due_ns, now.saturating_sub(due_ns));
+            counts.early += u64::from(now < ready_ns);
+            let defer_ns = u64::try_from(self.here.plan.defer.as_nanos())?;
+            self.here.record_delivery(ready_ns.saturating_sub(defer_ns), ready_ns, now);
         }
         Ok(())
     }

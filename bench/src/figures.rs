@@ -11,7 +11,7 @@ use crate::schedule::Arrivals;
 use crate::verify::Verification;
 
 /// Above this share of a core, a thread of the generator may be what limits the rate.
-const SATURATED: f64 = 0.9;
+pub(crate) const SATURATED: f64 = 0.9;
 /// An open loop that reaches less of its rate than this did not offer the load it names.
 const RATE_REACHED: f64 = 0.99;
 /// The 99th percentile of the delay of sending above which latencies are the generator's too.
@@ -82,6 +82,8 @@ pub(crate) struct RunFigures {
     /// The busiest thread of the generator, as a share of a core.
     pub(crate) generator_busy: f64,
     pub(crate) latency: Map<String, Value>,
+    /// Open loop: whether what was due was sent.
+    pub(crate) rate_reached: Option<bool>,
     /// Why this was not the load that the run names; its latencies must not be quoted.
     pub(crate) invalid: Vec<String>,
     /// Why these figures may not be what they seem, all of the above included.
@@ -131,15 +133,28 @@ impl RunFigures {
                 .iter()
                 .map(|(timing, figures)| (timing.name().to_owned(), json!(figures)))
                 .collect(),
+            rate_reached: None,
             invalid: Vec::new(),
             warnings: Vec::new(),
         };
         if plan.is_open_loop() {
+            figures.rate_reached = Some(figures.reached_rate(plan));
             figures.invalid = figures.fell_short(plan, setting, &percentiles);
         }
         figures.warnings = figures.invalid.clone();
         figures.warn(plan, setting, outcome);
         figures
+    }
+
+    /// Whether all that was due was sent, and nearly all of it in the window.
+    fn reached_rate(&self, plan: &Plan) -> bool {
+        let due = plan.rate.unwrap_or_default() * self.window_s;
+        // Messages at both ends of the window, and chance.
+        let slack = match plan.arrivals {
+            Arrivals::Fixed => 2.0 * count(plan.command_messages() * plan.connections as u64),
+            Arrivals::Poisson => 3.0 * (due * count(plan.command_messages())).sqrt(),
+        };
+        self.unsent == 0 && count(self.sent) >= due * RATE_REACHED - slack
     }
 
     /// What an open loop did not do that it was to do, and whose fault that was.
@@ -159,18 +174,13 @@ impl RunFigures {
             let percent = self.generator_busy * 100.0;
             reasons.push(format!("a generator thread was {percent:.0} % busy"));
         }
-        let due = plan.rate.unwrap_or_default() * self.window_s;
-        // Messages at both ends of the window, and chance.
-        let slack = match plan.arrivals {
-            Arrivals::Fixed => 2.0 * count(plan.command_messages() * plan.connections as u64),
-            Arrivals::Poisson => 3.0 * (due * count(plan.command_messages())).sqrt(),
-        };
-        if count(self.sent) < due * RATE_REACHED - slack {
-            reasons.push(format!("only {} of {due:.0} messages sent: {cause}", self.sent));
-        }
-        if self.unsent > 0 {
-            let text = "messages that were due could not be sent at all";
-            reasons.push(format!("{} {text}: {cause}", self.unsent));
+        if self.rate_reached == Some(false) {
+            let due = plan.rate.unwrap_or_default() * self.window_s;
+            let text = match self.unsent {
+                0 => format!("only {} of {due:.0} messages sent in time", self.sent),
+                unsent => format!("{unsent} of {due:.0} messages could not be sent at all"),
+            };
+            reasons.push(format!("{text}: {cause}"));
         }
         let delay = percentiles.iter().find(|(timing, _)| *timing == Timing::SendDelay);
         if let Some(delay_us) = delay.and_then(|(_, figures)| figures.p99_us)

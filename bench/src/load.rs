@@ -60,6 +60,16 @@ impl Surroundings {
         }
     }
 
+    /// Counts the delivery of a message that was due at `due_ns` and deferred to `ready_ns`, if it
+    /// was due in the measured window.
+    pub(crate) fn record_delivery(&self, due_ns: u64, ready_ns: u64, now: u64) {
+        if self.progress.measures(due_ns) {
+            let since_begin_ns = self.progress.since_begin_ns(now);
+            let late_ns = now.saturating_sub(ready_ns);
+            self.recorder.record(Timing::EndToEnd, since_begin_ns, late_ns);
+        }
+    }
+
     /// The end of a connection that the daemon closed or that broke: as it should be at the end
     /// of the run, an error before.
     pub(crate) fn closed(&self, result: Result<bool>) -> Result<()> {

@@ -268,11 +268,19 @@ impl Plan {
             (true, 0, _) => "POST /pub".to_owned(),
             (true, batch, _) => format!("POST /mpub of {batch}"),
         };
-        let mut text = match self.rate {
-            Some(rate) => format!(
+        let mut text = match (self.rate, self.messages) {
+            (rate, Some(messages)) if self.kind == Kind::Drain => {
+                let meanwhile =
+                    rate.map_or(String::new(), |rate| format!(", {rate} messages/s meanwhile"));
+                format!(
+                    "{name}: a backlog of {messages} by {form} over {connections} connections, \
+                     drained{meanwhile}"
+                )
+            }
+            (Some(rate), _) => format!(
                 "{name}: open loop, {rate} messages/s by {form} over {connections} connections"
             ),
-            None => {
+            (None, _) => {
                 format!("{name}: {connections} producers, {} {form} in flight each", self.in_flight)
             }
         };

@@ -40,6 +40,9 @@ struct Entry {
     delivered_ns: u64,
 }
 
+/// When, the number of the entry, the body.
+type Work = (u64, usize, Vec<u8>);
+
 /// How it behaves.
 #[derive(Clone, Copy)]
 struct Manner {
@@ -62,9 +65,9 @@ struct Shared {
     manner: Manner,
     log: Mutex<Vec<Entry>>,
     stall_begin_ns: Mutex<Option<u64>>,
-    deliveries: Mutex<Sender<(u64, usize, Vec<u8>)>>,
+    deliveries: Mutex<Sender<Work>>,
     /// Taken by the one consumer.
-    to_deliver: Mutex<Option<Receiver<(u64, usize, Vec<u8>)>>>,
+    to_deliver: Mutex<Option<Receiver<Work>>>,
 }
 
 impl Shared {
@@ -158,11 +161,7 @@ fn serve(stream: &TcpStream, shared: &Arc<Shared>) -> Option<()> {
     }
 }
 
-fn answer(
-    mut stream: &TcpStream,
-    shared: &Shared,
-    queue: &Receiver<(u64, usize, Vec<u8>)>,
-) -> Option<()> {
+fn answer(mut stream: &TcpStream, shared: &Shared, queue: &Receiver<Work>) -> Option<()> {
     for (answer_ns, index, body) in queue {
         sleep_until(answer_ns);
         shared.stall();
@@ -175,11 +174,7 @@ fn answer(
     None
 }
 
-fn deliver(
-    mut stream: &TcpStream,
-    shared: &Shared,
-    queue: &Receiver<(u64, usize, Vec<u8>)>,
-) -> Option<()> {
+fn deliver(mut stream: &TcpStream, shared: &Shared, queue: &Receiver<Work>) -> Option<()> {
     let mut header = [0; 26];
     header[9] = 1;
     for (deliver_ns, index, body) in queue {
@@ -215,6 +210,7 @@ fn compare(run: &Value, timing: &str, mut truth_ns: Vec<u64>) {
     let unmeasured = truth_ns.len() as u64 - samples;
     assert!(unmeasured <= 8, "{samples} {timing} samples of {}", truth_ns.len());
     for (key, quantile) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("max_us", 1.0)] {
+        #[expect(clippy::cast_possible_truncation, reason = "an index of a short list")]
         let place = (truth_ns.len() as f64 * quantile).ceil() as usize - 1;
         let truth_us = truth_ns[place] as f64 / 1e3;
         let reported_us = reported[key].as_f64().unwrap();
