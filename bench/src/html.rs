@@ -101,7 +101,7 @@ impl Page {
             self.text(&report.remark);
         }
         for (run, warning) in report.warnings() {
-            let _ = writeln!(self.body, "<p class=\"warning\">run {run}: {}</p>", escape(warning));
+            self.warning(&format!("run {run}: {warning}"));
         }
         self.cards(report);
         self.latency(report);
@@ -123,6 +123,13 @@ impl Page {
         let (scenario, what) = description.split_once(": ").unwrap_or((description, ""));
         self.heading(scenario);
         let _ = writeln!(self.body, "<p class=\"what\">{}</p>", escape(what));
+        for (side, reports) in [("ours", ours), ("other", other)] {
+            for (run, report) in reports.iter().enumerate() {
+                for (_, warning) in report.warnings() {
+                    self.warning(&format!("{side}, run {}: {warning}", run + 1));
+                }
+            }
+        }
         for timing in [Timing::EndToEnd, Timing::Response, Timing::Service] {
             let line = |reports: &[Document], colour| {
                 let all = reports.iter().flat_map(|report| &report.latency);
@@ -139,6 +146,10 @@ impl Page {
         self.body.push_str("<details><summary>All figures</summary>\n");
         self.table(columns, rows);
         self.body.push_str("</details></section>\n");
+    }
+
+    fn warning(&mut self, text: &str) {
+        let _ = writeln!(self.body, "<p class=\"warning\">{}</p>", escape(text));
     }
 
     /// The page as text.
@@ -216,6 +227,10 @@ impl Page {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let memory = line(3, &|at| at.server.map(|server| mebibytes(server.resident_bytes)));
         self.timeline("Daemon: resident memory", &[("memory", memory)], "MiB");
+        let written = line(0, &|at| {
+            Some(mebibytes(at.server?.written_bytes?) / (at.end_s - at.begin_s).max(1e-9))
+        });
+        self.timeline("Daemon: written to storage", &[("written", written)], "MiB/s");
         self.body.push_str("</div>\n");
     }
 
