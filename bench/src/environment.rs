@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::unix_time_s;
+use crate::endpoint::Endpoint;
 use crate::process;
 
 /// Time the daemon has to say its version.
@@ -60,10 +60,10 @@ impl Environment {
         }
     }
 
-    /// Adds what can be learned of the daemon at `address`, whose process may be known. To be
+    /// Adds what can be learned of the daemon at `endpoint`, whose process may be known. To be
     /// called while it runs, but not while it is measured.
-    pub(crate) fn see_daemon(&mut self, address: SocketAddr, pid: Option<u32>) {
-        self.daemon_version = daemon_version(address).unwrap_or_default();
+    pub(crate) fn see_daemon(&mut self, endpoint: &Endpoint, pid: Option<u32>) {
+        self.daemon_version = daemon_version(endpoint).unwrap_or_default();
         let Some(pid) = pid else { return };
         self.daemon_command = process::command_line(pid).unwrap_or_default();
         let words: Vec<&str> = self.daemon_command.split_ascii_whitespace().collect();
@@ -116,8 +116,8 @@ fn filesystem_in(mounts: &str, directory: &Path) -> String {
 }
 
 /// Asks for the daemon's version over a connection of its own.
-fn daemon_version(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT).ok()?;
+fn daemon_version(endpoint: &Endpoint) -> Option<String> {
+    let mut stream = endpoint.connect().ok()?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT)).ok()?;
     let wishes = br#"{"client_id":"nsq_bench","feature_negotiation":true}"#;
     let size = u32::try_from(wishes.len()).ok()?.to_be_bytes();

@@ -57,10 +57,13 @@ impl Latencies {
             samples,
             mean_us: self.0.mean() / 1e3,
             p50_us: at(0.5),
+            p75_us: at(0.75),
             p90_us: at(0.9),
+            p95_us: at(0.95),
             p99_us: at(0.99),
             p99_9_us: at(0.999),
             p99_99_us: at(0.9999),
+            p99_999_us: at(0.99999),
             max_us: microseconds(self.0.max()),
         })
     }
@@ -78,10 +81,13 @@ pub(crate) struct Percentiles {
     pub(crate) samples: u64,
     pub(crate) mean_us: f64,
     pub(crate) p50_us: Option<f64>,
+    pub(crate) p75_us: Option<f64>,
     pub(crate) p90_us: Option<f64>,
+    pub(crate) p95_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
     pub(crate) p99_9_us: Option<f64>,
     pub(crate) p99_99_us: Option<f64>,
+    pub(crate) p99_999_us: Option<f64>,
     pub(crate) max_us: f64,
 }
 
@@ -95,14 +101,16 @@ pub(crate) enum Timing {
     Response,
     /// From when a publish was due to when it was sent.
     SendDelay,
-    /// From when a message was due to its delivery.
+    /// From when a message was due (plus its deferral) to its delivery.
     EndToEnd,
+    /// From connecting to the answer to IDENTIFY.
+    Connect,
 }
 
 impl Timing {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Service, Self::Response, Self::SendDelay, Self::EndToEnd];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Service, Self::Response, Self::SendDelay, Self::EndToEnd, Self::Connect];
 
     /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
@@ -111,13 +119,14 @@ impl Timing {
             Self::Response => "response",
             Self::SendDelay => "send_delay",
             Self::EndToEnd => "end_to_end",
+            Self::Connect => "connect",
         }
     }
 }
 
 /// One histogram for each `Timing`.
 #[derive(Clone)]
-pub(crate) struct Timings([Latencies; 4]);
+pub(crate) struct Timings([Latencies; Timing::ALL.len()]);
 
 impl Timings {
     /// Nothing recorded.

@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use self::plots::{Line, percentile_plot, timeline_plot};
+use self::plots::{Line, percentile_plot, rate_plot, timeline_plot};
 use crate::environment::Environment;
 use crate::histogram::Timing;
 use crate::report::{Document, LatencyDocument, number, thousands};
+use crate::sweep::{Point, Sweep};
 use crate::timeline::Interval;
 
 /// Colours of the lines of a plot, in order; they differ in lightness too.
@@ -103,7 +104,13 @@ impl Page {
         for (run, warning) in report.warnings() {
             self.warning(&format!("run {run}: {warning}"));
         }
+        if report.is_invalid() {
+            self.warning("This was not the load it names: do not quote its latencies.");
+        }
         self.cards(report);
+        if let Some(sweep) = &report.sweep {
+            self.sweep(sweep);
+        }
         self.latency(report);
         self.timelines(report);
         self.figures(report);
@@ -146,6 +153,32 @@ impl Page {
         self.body.push_str("<details><summary>All figures</summary>\n");
         self.table(columns, rows);
         self.body.push_str("</details></section>\n");
+    }
+
+    /// Latency over the rates that were tried.
+    fn sweep(&mut self, sweep: &Sweep) {
+        let line = |index: usize, value: &dyn Fn(&Point) -> Option<f64>| Line {
+            colour: COLOURS[index],
+            runs: vec![
+                sweep
+                    .points
+                    .iter()
+                    .filter_map(|point| Some((point.rate_per_s, value(point)?)))
+                    .collect(),
+            ],
+        };
+        let lines = [
+            ("p50 of the response", line(0, &|point| point.response_p50_us)),
+            ("p99 of the response", line(1, &|point| point.response_p99_us)),
+            ("bound of the p99", line(3, &|_| Some(sweep.p99_bound_us))),
+        ];
+        let names: Vec<_> = lines.iter().map(|(name, line)| (*name, line.colour)).collect();
+        let title = match sweep.knee_per_s {
+            Some(knee) => format!("Latency by rate: good up to {} messages/s", thousands(knee)),
+            None => "Latency by rate: too high at the first".to_owned(),
+        };
+        let lines: Vec<_> = lines.iter().map(|(_, line)| line).collect();
+        self.figure(&title, &names, &rate_plot(&lines));
     }
 
     fn warning(&mut self, text: &str) {
@@ -345,6 +378,7 @@ fn name(timing: Timing) -> String {
         Timing::Response => "response",
         Timing::SendDelay => "send delay",
         Timing::EndToEnd => "end to end",
+        Timing::Connect => "connect",
     };
     format!("{name} ({})", from_to(timing))
 }
@@ -355,6 +389,7 @@ fn from_to(timing: Timing) -> &'static str {
         Timing::Response => "due → answered",
         Timing::SendDelay => "due → sent",
         Timing::EndToEnd => "due → delivered",
+        Timing::Connect => "connect → IDENTIFY answered",
     }
 }
 

@@ -26,6 +26,7 @@ use crate::flags::LoadFlags;
 use crate::histogram::{Timing, Timings};
 use crate::html::Page;
 use crate::scenario::Plan;
+use crate::sweep::Sweep;
 use crate::timeline::Timeline;
 
 /// The files a report can be written to.
@@ -74,17 +75,22 @@ impl Report {
         plan: &Plan,
         flags: &LoadFlags,
         environment: Environment,
+        sweep: Option<Sweep>,
         runs: Vec<MeasuredRun>,
     ) -> Result<Self> {
         let mut timings = Timings::new();
         runs.iter().for_each(|run| timings.merge(&run.timings));
-        let document = Document::new(plan, flags, environment, &runs, &timings)?;
+        let mut document = Document::new(plan, flags, environment, &runs, &timings)?;
+        document.sweep = sweep;
         let timelines = runs.into_iter().map(|run| run.timeline).collect();
         Ok(Self { document, timings, timelines })
     }
 
     /// Prints the table and writes the files asked for.
     pub(crate) fn deliver(&self, outputs: &OutputFlags) -> Result<()> {
+        if let Some(sweep) = &self.document.sweep {
+            write!(std::io::stdout(), "{}", sweep.table())?;
+        }
         write!(std::io::stdout(), "{}", self.document.table())?;
         if let Some(path) = &outputs.json {
             write_json(path, &self.document)?;

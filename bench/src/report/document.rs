@@ -13,7 +13,8 @@ use crate::figures::{Spread, spreads};
 use crate::flags::LoadFlags;
 use crate::histogram::{Percentiles, Timing, Timings};
 use crate::report::MeasuredRun;
-use crate::scenario::{Kind, Plan};
+use crate::scenario::Plan;
+use crate::sweep::Sweep;
 use crate::timeline::Interval;
 
 /// Raised whenever a field of the JSON report changes its meaning or goes away.
@@ -43,6 +44,9 @@ pub(crate) struct Document {
     pub(crate) summary: Vec<Spread>,
     /// Of all runs together.
     pub(crate) latency: Vec<LatencyDocument>,
+    /// The rates that were tried to find the one that is reported.
+    #[serde(default)]
+    pub(crate) sweep: Option<Sweep>,
 }
 
 /// One run.
@@ -79,7 +83,7 @@ impl Document {
             scenario: plan.name.to_owned(),
             description: plan.describe(),
             address: flags.address.clone(),
-            loop_kind: if plan.kind == Kind::Latency { "open" } else { "closed" }.to_owned(),
+            loop_kind: if plan.is_open_loop() { "open" } else { "closed" }.to_owned(),
             spin: flags.spin,
             remark: flags.outputs.remark.clone(),
             environment,
@@ -96,6 +100,7 @@ impl Document {
                     curve: curve(timings.of(timing).histogram()),
                 })
                 .collect(),
+            sweep: None,
         })
     }
 
@@ -129,6 +134,12 @@ impl Document {
             let texts = run.figures.get("warnings").and_then(Value::as_array);
             texts.into_iter().flatten().filter_map(move |text| Some((index + 1, text.as_str()?)))
         })
+    }
+
+    /// Whether a run was not the load that it names.
+    pub(crate) fn is_invalid(&self) -> bool {
+        let reasons = |run: &RunDocument| run.figures.get("invalid")?.as_array().map(Vec::len);
+        self.runs.iter().any(|run| reasons(run).is_some_and(|reasons| reasons > 0))
     }
 
     /// The spread of a main figure.
