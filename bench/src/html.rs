@@ -389,7 +389,7 @@ fn from_to(timing: Timing) -> &'static str {
         Timing::Response => "due → answered",
         Timing::SendDelay => "due → sent",
         Timing::EndToEnd => "due → delivered",
-        Timing::Connect => "connect → IDENTIFY answered",
+        Timing::Connect => "connect() → IDENTIFY answered",
     }
 }
 
