@@ -326,7 +326,7 @@ fn cards(report: &Document) -> Vec<Card> {
             cards.push(Card { name, value, note: between(figure) });
         }
     };
-    add("Throughput", "messages/s", " msg/s");
+    add("Throughput", "messages/s", "/s");
     add("CPU per message", "server CPU µs/message", " µs");
     add("Cores busy", "server cores busy", "");
     add("Memory each", "resident bytes each", " bytes");

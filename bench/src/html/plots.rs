@@ -11,6 +11,8 @@ const HALF: (u32, u32) = (470, 220);
 const BEYOND_MAX: f64 = 1e6;
 /// A range with only powers of ten for marks.
 const MANY_DECADES: f64 = 2_000.0;
+/// What is shorter than this quantile is drawn at the lower edge.
+const SHORTEST_QUANTILE: f64 = 0.1;
 const INK: RGBColor = RGBColor(92, 104, 120);
 const GRID: RGBColor = RGBColor(227, 231, 236);
 const FONT: &str = "system-ui, sans-serif";
@@ -73,11 +75,13 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
 
 fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
     let times = || lines.iter().flat_map(Line::values).filter(|value| *value > 0.0);
-    let low = times().fold(f64::MAX, f64::min).clamp(0.1, 1e9) * 0.8;
+    // The very shortest would only press the rest together.
+    let points = || lines.iter().flat_map(|line| line.runs.iter().flatten());
+    let shown = points().filter(|(quantile, _)| *quantile >= SHORTEST_QUANTILE);
+    let low = shown.map(|point| point.1).fold(f64::MAX, f64::min).clamp(0.1, 1e9) * 0.8;
     let high = times().fold(low * 2.0, f64::max) * 1.2;
     let beyond = |quantile: f64| (1.0 / (1.0 - quantile)).min(BEYOND_MAX);
-    let curves = lines.iter().flat_map(|line| line.runs.iter().flatten());
-    let reached = curves.filter(|(quantile, _)| *quantile < 1.0).map(|point| beyond(point.0));
+    let reached = points().filter(|(quantile, _)| *quantile < 1.0).map(|point| beyond(point.0));
     let end = reached.fold(100.0, f64::max) * 1.2;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
