@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use self::plots::{Line, percentile_plot, timeline_plot};
+use self::plots::{Line, percentile_plot, rate_plot, timeline_plot};
 use crate::environment::Environment;
 use crate::histogram::Timing;
 use crate::report::{Document, LatencyDocument, number, thousands};
+use crate::sweep::{Point, Sweep};
 use crate::timeline::Interval;
 
 /// Colours of the lines of a plot, in order; they differ in lightness too.
@@ -101,9 +102,15 @@ impl Page {
             self.text(&report.remark);
         }
         for (run, warning) in report.warnings() {
-            let _ = writeln!(self.body, "<p class=\"warning\">run {run}: {}</p>", escape(warning));
+            self.warning(&format!("run {run}: {warning}"));
+        }
+        if report.is_invalid() {
+            self.warning("This was not the load it names: do not quote its latencies.");
         }
         self.cards(report);
+        if let Some(sweep) = &report.sweep {
+            self.sweep(sweep);
+        }
         self.latency(report);
         self.timelines(report);
         self.figures(report);
@@ -123,6 +130,13 @@ impl Page {
         let (scenario, what) = description.split_once(": ").unwrap_or((description, ""));
         self.heading(scenario);
         let _ = writeln!(self.body, "<p class=\"what\">{}</p>", escape(what));
+        for (side, reports) in [("ours", ours), ("other", other)] {
+            for (run, report) in reports.iter().enumerate() {
+                for (_, warning) in report.warnings() {
+                    self.warning(&format!("{side}, run {}: {warning}", run + 1));
+                }
+            }
+        }
         for timing in [Timing::EndToEnd, Timing::Response, Timing::Service] {
             let line = |reports: &[Document], colour| {
                 let all = reports.iter().flat_map(|report| &report.latency);
@@ -139,6 +153,36 @@ impl Page {
         self.body.push_str("<details><summary>All figures</summary>\n");
         self.table(columns, rows);
         self.body.push_str("</details></section>\n");
+    }
+
+    /// Latency over the rates that were tried.
+    fn sweep(&mut self, sweep: &Sweep) {
+        let line = |index: usize, value: &dyn Fn(&Point) -> Option<f64>| Line {
+            colour: COLOURS[index],
+            runs: vec![
+                sweep
+                    .points
+                    .iter()
+                    .filter_map(|point| Some((point.rate_per_s, value(point)?)))
+                    .collect(),
+            ],
+        };
+        let lines = [
+            ("p50 of the response", line(0, &|point| point.response_p50_us)),
+            ("p99 of the response", line(1, &|point| point.response_p99_us)),
+            ("bound of the p99", line(3, &|_| Some(sweep.p99_bound_us))),
+        ];
+        let names: Vec<_> = lines.iter().map(|(name, line)| (*name, line.colour)).collect();
+        let title = match sweep.knee_per_s {
+            Some(knee) => format!("Latency by rate: good up to {} messages/s", thousands(knee)),
+            None => "Latency by rate: too high at the first".to_owned(),
+        };
+        let lines: Vec<_> = lines.iter().map(|(_, line)| line).collect();
+        self.figure(&title, &names, &rate_plot(&lines));
+    }
+
+    fn warning(&mut self, text: &str) {
+        let _ = writeln!(self.body, "<p class=\"warning\">{}</p>", escape(text));
     }
 
     /// The page as text.
@@ -216,6 +260,10 @@ impl Page {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let memory = line(3, &|at| at.server.map(|server| mebibytes(server.resident_bytes)));
         self.timeline("Daemon: resident memory", &[("memory", memory)], "MiB");
+        let written = line(0, &|at| {
+            Some(mebibytes(at.server?.written_bytes?) / (at.end_s - at.begin_s).max(1e-9))
+        });
+        self.timeline("Daemon: written to storage", &[("written", written)], "MiB/s");
         self.body.push_str("</div>\n");
     }
 
@@ -278,7 +326,7 @@ fn cards(report: &Document) -> Vec<Card> {
             cards.push(Card { name, value, note: between(figure) });
         }
     };
-    add("Throughput", "messages/s", " msg/s");
+    add("Throughput", "messages/s", "/s");
     add("CPU per message", "server CPU µs/message", " µs");
     add("Cores busy", "server cores busy", "");
     add("Memory each", "resident bytes each", " bytes");

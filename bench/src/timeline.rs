@@ -1,6 +1,6 @@
 //! What happened when: latencies by interval, recorded by one thread each and merged by addition,
-//! and the counters at the ends of the intervals. An interval is a second, shorter in short runs and longer in long
-//! ones.
+//! and the counters at the ends of the intervals. An interval is a second, shorter in short runs and
+//! longer in long ones.
 //!
 //! A sample is filed under the interval in which it was complete, so the intervals of a stall are
 //! empty and the next one shows its length.
@@ -17,7 +17,7 @@ const INTERVALS_MAX: usize = 600;
 /// A last interval shorter than one in this many joins the one before.
 const SHORTEST_SHARE: u64 = 4;
 
-/// A run shorter than this has intervals of `SHORT_INTERVAL_NS`, as a few seconds would show little.
+/// A run shorter than this has intervals of `SHORT_INTERVAL_NS`: a few points would show little.
 const SHORT_RUN_NS: u64 = 10 * SECOND_NS;
 const SHORT_INTERVAL_NS: u64 = SECOND_NS / 4;
 

@@ -1,6 +1,7 @@
 //! The plots, as SVG text. Sizes are in pixels of a page 1000 wide; the page scales them.
 
 use plotters::coord::Shift;
+use plotters::coord::combinators::{LogCoord, WithKeyPoints};
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
@@ -10,10 +11,14 @@ const HALF: (u32, u32) = (470, 220);
 const BEYOND_MAX: f64 = 1e6;
 /// A range with only powers of ten for marks.
 const MANY_DECADES: f64 = 2_000.0;
+/// What is shorter than this quantile is drawn at the lower edge.
+const SHORTEST_QUANTILE: f64 = 0.1;
 const INK: RGBColor = RGBColor(92, 104, 120);
 const GRID: RGBColor = RGBColor(227, 231, 236);
 const FONT: &str = "system-ui, sans-serif";
 
+/// A logarithmic axis with marks of our choice.
+type Times = WithKeyPoints<LogCoord<f64>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// Why a plot could not be drawn; into a string it always can.
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
@@ -50,6 +55,14 @@ pub(crate) fn timeline_plot(lines: &[&Line], unit: &str) -> String {
     svg(HALF, |area| draw_timeline(area, lines, unit))
 }
 
+/// Microseconds over messages per second.
+pub(crate) fn rate_plot(lines: &[&Line]) -> String {
+    svg(WIDE, |area| {
+        let rate = |rate: &f64| format!("{}/s", short(*rate));
+        draw_over(area, lines, &rate, times_range(lines), &|value| time(*value))
+    })
+}
+
 fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut text = String::new();
     {
@@ -62,11 +75,13 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
 
 fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
     let times = || lines.iter().flat_map(Line::values).filter(|value| *value > 0.0);
-    let low = times().fold(f64::MAX, f64::min).clamp(0.1, 1e9) * 0.8;
+    // The very shortest would only press the rest together.
+    let points = || lines.iter().flat_map(|line| line.runs.iter().flatten());
+    let shown = points().filter(|(quantile, _)| *quantile >= SHORTEST_QUANTILE);
+    let low = shown.map(|point| point.1).fold(f64::MAX, f64::min).clamp(0.1, 1e9) * 0.8;
     let high = times().fold(low * 2.0, f64::max) * 1.2;
     let beyond = |quantile: f64| (1.0 / (1.0 - quantile)).min(BEYOND_MAX);
-    let curves = lines.iter().flat_map(|line| line.runs.iter().flatten());
-    let reached = curves.filter(|(quantile, _)| *quantile < 1.0).map(|point| beyond(point.0));
+    let reached = points().filter(|(quantile, _)| *quantile < 1.0).map(|point| beyond(point.0));
     let end = reached.fold(100.0, f64::max) * 1.2;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
@@ -102,24 +117,30 @@ fn draw_percentiles(area: &Area<'_>, lines: &[Line]) -> Drawn {
 }
 
 fn draw_timeline(area: &Area<'_>, lines: &[&Line], unit: &str) -> Drawn {
-    let values = || lines.iter().flat_map(|line| line.values());
-    let high = values().fold(0.0, f64::max);
+    let seconds = |at: &f64| format!("{} s", short(*at));
     if unit == "µs" {
-        let low = values().filter(|value| *value > 0.0).fold(f64::MAX, f64::min).clamp(0.1, 1e9);
-        let (low, high) = (low * 0.7, high.max(low) * 1.5);
-        let range = (low..high).log_scale().with_key_points(marks(low, high));
-        return draw_over_time(area, lines, range, &|value| time(*value));
+        return draw_over(area, lines, &seconds, times_range(lines), &|value| time(*value));
     }
+    let high = lines.iter().flat_map(|line| line.values()).fold(0.0, f64::max);
     let label = |value: &f64| match unit {
         "" => format!("{value:.2}"),
         unit => format!("{} {unit}", short(*value)),
     };
-    draw_over_time(area, lines, 0.0..(high * 1.12).max(1e-6), &label)
+    draw_over(area, lines, &seconds, 0.0..(high * 1.12).max(1e-6), &label)
 }
 
-fn draw_over_time<Y>(
+/// A logarithmic axis for all times of `lines`.
+fn times_range(lines: &[&Line]) -> Times {
+    let values = || lines.iter().flat_map(|line| line.values());
+    let low = values().filter(|value| *value > 0.0).fold(f64::MAX, f64::min).clamp(0.1, 1e9);
+    let (low, high) = (low * 0.7, values().fold(low, f64::max) * 1.5);
+    (low..high).log_scale().with_key_points(marks(low, high))
+}
+
+fn draw_over<Y>(
     area: &Area<'_>,
     lines: &[&Line],
+    label_below: &dyn Fn(&f64) -> String,
     range: Y,
     label: &dyn Fn(&f64) -> String,
 ) -> Drawn
@@ -146,7 +167,7 @@ where
         .bold_line_style(GRID)
         .axis_style(GRID)
         .label_style((FONT, 11).into_font().color(&INK))
-        .x_label_formatter(&|seconds| format!("{} s", short(*seconds)))
+        .x_label_formatter(label_below)
         .y_label_formatter(label)
         .draw()?;
     for line in lines {

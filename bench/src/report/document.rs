@@ -136,6 +136,12 @@ impl Document {
         })
     }
 
+    /// Whether a run was not the load that it names.
+    pub(crate) fn is_invalid(&self) -> bool {
+        let reasons = |run: &RunDocument| run.figures.get("invalid")?.as_array().map(Vec::len);
+        self.runs.iter().any(|run| reasons(run).is_some_and(|reasons| reasons > 0))
+    }
+
     /// The spread of a main figure.
     pub(crate) fn figure(&self, name: &str) -> Option<&Spread> {
         self.summary.iter().find(|spread| spread.figure == name)
