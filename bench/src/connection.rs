@@ -2,18 +2,20 @@
 //! then driven by tokio-uring.
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
+use crate::endpoint::Endpoint;
+use crate::http;
 use crate::wire::{self, Frame};
 
-/// Time the daemon has to accept a connection and to answer each command of its start.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time the daemon has to answer each command of a connection's start.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer expected while a connection starts.
 const OPEN_FRAME_BYTES_MAX: usize = 64 * 1024;
 
@@ -22,29 +24,49 @@ const OPEN_FRAME_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Opening {
     /// IDENTIFY, if any.
     pub(crate) identify: Option<Vec<u8>>,
+    /// What IDENTIFY asked for that the daemon must grant: keys of its answer.
+    pub(crate) demands: Vec<&'static str>,
     /// SUB, if any.
     pub(crate) subscribe: Option<Vec<u8>>,
+    /// No protocol of NSQ's: nothing is sent ahead of the first request.
+    pub(crate) http: bool,
 }
 
-/// Connects, sends the magic, and waits for the OK of each command of `opening`.
-pub(crate) fn open(address: SocketAddr, opening: &Opening) -> Result<std::net::TcpStream> {
-    let mut stream = std::net::TcpStream::connect_timeout(&address, OPEN_TIMEOUT)
-        .with_context(|| format!("cannot connect to {address}"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(OPEN_TIMEOUT))?;
+/// Connects, sends the magic, and waits for the answer to each command of `opening`.
+pub(crate) fn open(endpoint: &Endpoint, opening: &Opening) -> Result<std::net::TcpStream> {
+    let mut stream = endpoint.connect()?;
+    if opening.http {
+        return Ok(stream);
+    }
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(wire::MAGIC)?;
     for command in [&opening.identify, &opening.subscribe].into_iter().flatten() {
         stream.write_all(command)?;
         let name = command.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let name = String::from_utf8_lossy(name).into_owned();
-        expect_ok(&mut stream).with_context(|| format!("{address} did not answer {name:?}"))?;
+        let answer = read_answer(&mut stream)
+            .with_context(|| format!("{endpoint} did not answer {name:?} as it should"))?;
+        if name == "IDENTIFY" {
+            check_demands(&opening.demands, &answer)?;
+        }
     }
     stream.set_read_timeout(None)?;
     Ok(stream)
 }
 
-/// Reads frames up to the first that is not a heartbeat, which must be OK.
-fn expect_ok(stream: &mut std::net::TcpStream) -> Result<()> {
+/// Connects on the ring and sends the magic and IDENTIFY; the answer is still to come.
+pub(crate) async fn reopen(endpoint: &Endpoint, opening: &Opening) -> Result<Rc<TcpStream>> {
+    let stream = Rc::new(endpoint.connect_on_ring().await?);
+    if !opening.http {
+        let mut start = wire::MAGIC.to_vec();
+        start.extend_from_slice(opening.identify.as_deref().unwrap_or_default());
+        write(&stream, start).await?;
+    }
+    Ok(stream)
+}
+
+/// Reads frames up to the first that is not a heartbeat, which must be a response.
+fn read_answer(stream: &mut std::net::TcpStream) -> Result<Vec<u8>> {
     loop {
         // Read to the byte: nothing of what follows may be lost to a buffer.
         let mut bytes = vec![0; 4];
@@ -55,11 +77,29 @@ fn expect_ok(stream: &mut std::net::TcpStream) -> Result<()> {
         stream.read_exact(&mut bytes[4..])?;
         match wire::parse_frame(&bytes, OPEN_FRAME_BYTES_MAX + 4)? {
             Some((Frame::Response(wire::HEARTBEAT), _)) => stream.write_all(wire::NOP)?,
-            Some((Frame::Response(b"OK"), _)) => return Ok(()),
+            Some((Frame::Response(answer), _)) => return Ok(answer.to_vec()),
             Some((other, _)) => bail!("got {}", describe(&other)),
             None => bail!("got a frame of {size} bytes"),
         }
     }
+}
+
+/// IDENTIFY is answered with OK, or with what was granted when something was to be negotiated.
+fn check_demands(demands: &[&'static str], answer: &[u8]) -> Result<()> {
+    if demands.is_empty() {
+        ensure!(answer == b"OK", "IDENTIFY got {:?}", String::from_utf8_lossy(answer));
+        return Ok(());
+    }
+    let granted: Value = serde_json::from_slice(answer)
+        .context("the daemon does not negotiate features: its answer to IDENTIFY is not JSON")?;
+    for demand in demands {
+        let flag = if *demand == "tls_v1" { "tls" } else { demand };
+        ensure!(
+            granted[*demand] == Value::Bool(true),
+            "the daemon does not offer {flag} (its answer to IDENTIFY says so): run without --{flag}"
+        );
+    }
+    Ok(())
 }
 
 /// A frame for an error text.
@@ -76,6 +116,15 @@ pub(crate) async fn write(stream: &Rc<TcpStream>, bytes: Vec<u8>) -> Result<Vec<
     let (result, bytes) = stream.write_all(bytes).await;
     result.context("the connection broke while sending")?;
     Ok(bytes)
+}
+
+/// What comes back to one that publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A publish was taken.
+    Ok,
+    /// To be answered with NOP.
+    Heartbeat,
 }
 
 /// Bytes received and not yet taken as frames, in one buffer that is used again and again.
@@ -111,5 +160,37 @@ impl Input {
         };
         self.start += used;
         Ok(Some(frame))
+    }
+
+    /// The next answer to a publish, if it is there; an error when the daemon refused.
+    pub(crate) fn next_answer(&mut self, http: bool) -> Result<Option<Answer>> {
+        if http {
+            let used = http::parse_ok(&self.bytes[self.start..self.end], self.bytes.len())?;
+            self.start += used.unwrap_or_default();
+            return Ok(used.map(|_| Answer::Ok));
+        }
+        Ok(match self.next_frame()? {
+            None => None,
+            Some(Frame::Response(b"OK")) => Some(Answer::Ok),
+            Some(Frame::Response(wire::HEARTBEAT)) => Some(Answer::Heartbeat),
+            Some(other) => bail!("a publish got {}", describe(&other)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_demanded_must_be_granted() {
+        assert!(check_demands(&[], b"OK").is_ok());
+        assert!(check_demands(&[], b"{}").is_err());
+        let answer = br#"{"snappy":true,"tls_v1":false}"#;
+        assert!(check_demands(&["snappy"], answer).is_ok());
+        let refused = check_demands(&["snappy", "tls_v1"], answer).unwrap_err().to_string();
+        assert!(refused.contains("does not offer tls "), "{refused}");
+        assert!(check_demands(&["deflate"], answer).is_err());
+        assert!(check_demands(&["deflate"], b"OK").is_err());
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::clock::{SECOND_NS, now_ns};
+use crate::endpoint::Endpoint;
 
 /// Time a daemon has until it accepts connections.
 const START_NS_MAX: u64 = 10 * SECOND_NS;
@@ -26,9 +26,9 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command` and waits until it accepts connections at `address`.
-    pub(crate) fn start(command: &str, address: SocketAddr) -> Result<Self> {
-        wait_until_free(address)?;
+    /// Starts `command` and waits until it accepts connections at `endpoint`.
+    pub(crate) fn start(command: &str, endpoint: &Endpoint) -> Result<Self> {
+        wait_until_free(endpoint)?;
         let directory = TempDir::with_prefix("nsq_bench-").context("no temporary directory")?;
         let data = directory.path().join("data");
         std::fs::create_dir(&data)?;
@@ -44,7 +44,7 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
         let mut daemon = Self { child, directory };
-        daemon.wait_until_listening(address)?;
+        daemon.wait_until_listening(endpoint)?;
         Ok(daemon)
     }
 
@@ -53,14 +53,14 @@ impl Daemon {
         self.child.id()
     }
 
-    fn wait_until_listening(&mut self, address: SocketAddr) -> Result<()> {
+    fn wait_until_listening(&mut self, endpoint: &Endpoint) -> Result<()> {
         let give_up_ns = now_ns() + START_NS_MAX;
-        while !listens(address) {
+        while !endpoint.listens() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the daemon ended at once ({status}):\n{}", self.last_output());
             }
             if now_ns() > give_up_ns {
-                bail!("the daemon does not listen on {address}:\n{}", self.last_output());
+                bail!("the daemon does not listen on {endpoint}:\n{}", self.last_output());
             }
             std::thread::sleep(POLL);
         }
@@ -84,32 +84,28 @@ impl Drop for Daemon {
     }
 }
 
-/// Waits until nobody listens on `address`: the sockets of a process that used io_uring are closed
+/// Waits until nobody listens on `endpoint`: the sockets of a process that used io_uring are closed
 /// by the kernel only some time after its end, so the daemon of the run before may seem alive.
-fn wait_until_free(address: SocketAddr) -> Result<()> {
+fn wait_until_free(endpoint: &Endpoint) -> Result<()> {
     let give_up_ns = now_ns() + START_NS_MAX;
-    while listens(address) {
+    while endpoint.listens() {
         ensure!(
             now_ns() < give_up_ns,
-            "something listens on {address} already: --daemon would measure that instead"
+            "something listens on {endpoint} already: --daemon would measure that instead"
         );
         std::thread::sleep(POLL);
     }
     Ok(())
 }
 
-fn listens(address: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-}
-
 /// Deletes a topic over the HTTP API, with all that is queued in it.
-pub(crate) fn delete_topic(address: SocketAddr, topic: &str) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, HTTP_TIMEOUT)
-        .with_context(|| format!("cannot connect to {address} to delete a topic"))?;
+pub(crate) fn delete_topic(endpoint: &Endpoint, topic: &str) -> Result<()> {
+    let mut stream = endpoint.connect().context("cannot delete a topic")?;
     stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
     let request = format!(
-        "POST /topic/delete?topic={topic} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\
-         Connection: close\r\n\r\n"
+        "POST /topic/delete?topic={} HTTP/1.1\r\nHost: nsqd\r\nContent-Length: 0\r\n\
+         Connection: close\r\n\r\n",
+        topic.replace('#', "%23")
     );
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

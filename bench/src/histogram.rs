@@ -8,7 +8,9 @@
 use std::cell::RefCell;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::timeline::IntervalTimings;
 
 /// Longest time told apart: one hour. Longer ones are counted there.
 const LONGEST_NS: u64 = 3_600_000_000_000;
@@ -37,6 +39,11 @@ impl Latencies {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
+    /// All samples, in nanoseconds.
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     /// The figures of a report; `None` without samples.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         let samples = self.0.len();
@@ -50,10 +57,13 @@ impl Latencies {
             samples,
             mean_us: self.0.mean() / 1e3,
             p50_us: at(0.5),
+            p75_us: at(0.75),
             p90_us: at(0.9),
+            p95_us: at(0.95),
             p99_us: at(0.99),
             p99_9_us: at(0.999),
             p99_99_us: at(0.9999),
+            p99_999_us: at(0.99999),
             max_us: microseconds(self.0.max()),
         })
     }
@@ -65,21 +75,25 @@ fn microseconds(duration_ns: u64) -> f64 {
 }
 
 /// A distribution in microseconds. A percentile with fewer than ten samples beyond it is absent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Percentiles {
     /// How many were recorded.
     pub(crate) samples: u64,
     pub(crate) mean_us: f64,
     pub(crate) p50_us: Option<f64>,
+    pub(crate) p75_us: Option<f64>,
     pub(crate) p90_us: Option<f64>,
+    pub(crate) p95_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
     pub(crate) p99_9_us: Option<f64>,
     pub(crate) p99_99_us: Option<f64>,
+    pub(crate) p99_999_us: Option<f64>,
     pub(crate) max_us: f64,
 }
 
 /// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Timing {
     /// From sending a publish to its answer.
     Service,
@@ -87,14 +101,16 @@ pub(crate) enum Timing {
     Response,
     /// From when a publish was due to when it was sent.
     SendDelay,
-    /// From when a message was due to its delivery.
+    /// From when a message was due (plus its deferral) to its delivery.
     EndToEnd,
+    /// From connecting to the answer to IDENTIFY.
+    Connect,
 }
 
 impl Timing {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Service, Self::Response, Self::SendDelay, Self::EndToEnd];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Service, Self::Response, Self::SendDelay, Self::EndToEnd, Self::Connect];
 
     /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
@@ -103,13 +119,14 @@ impl Timing {
             Self::Response => "response",
             Self::SendDelay => "send_delay",
             Self::EndToEnd => "end_to_end",
+            Self::Connect => "connect",
         }
     }
 }
 
 /// One histogram for each `Timing`.
 #[derive(Clone)]
-pub(crate) struct Timings([Latencies; 4]);
+pub(crate) struct Timings([Latencies; Timing::ALL.len()]);
 
 impl Timings {
     /// Nothing recorded.
@@ -124,6 +141,21 @@ impl Timings {
         }
     }
 
+    /// The histogram of one timing.
+    pub(crate) fn of(&self, timing: Timing) -> &Latencies {
+        &self.0[timing as usize]
+    }
+
+    /// The histogram of one timing, to add to.
+    pub(crate) fn of_mut(&mut self, timing: Timing) -> &mut Latencies {
+        &mut self.0[timing as usize]
+    }
+
+    /// All histograms, in the order of a report.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Timing, &Latencies)> {
+        Timing::ALL.into_iter().zip(&self.0)
+    }
+
     /// The figures of every timing that has samples.
     pub(crate) fn percentiles(&self) -> Vec<(Timing, Percentiles)> {
         let all = Timing::ALL.into_iter().zip(&self.0);
@@ -132,22 +164,24 @@ impl Timings {
 }
 
 /// A thread's timings, shared by its tasks.
-pub(crate) struct Recorder(RefCell<Timings>);
+pub(crate) struct Recorder(RefCell<IntervalTimings>);
 
 impl Recorder {
     /// Nothing recorded.
-    pub(crate) fn new() -> Self {
-        Self(RefCell::new(Timings::new()))
+    pub(crate) fn new(interval_ns: u64) -> Self {
+        Self(RefCell::new(IntervalTimings::new(interval_ns)))
     }
 
-    /// Counts one sample.
-    pub(crate) fn record(&self, timing: Timing, duration_ns: u64) {
-        self.0.borrow_mut().0[timing as usize].record(duration_ns);
+    /// Counts one sample that was complete `since_begin_ns` after the window's begin.
+    pub(crate) fn record(&self, timing: Timing, since_begin_ns: u64, duration_ns: u64) {
+        self.0.borrow_mut().record(timing, since_begin_ns, duration_ns);
     }
 
-    /// What was recorded so far.
-    pub(crate) fn timings(&self) -> Timings {
-        self.0.borrow().clone()
+    /// What was recorded; nothing is left.
+    pub(crate) fn take(&self) -> IntervalTimings {
+        let mut timings = self.0.borrow_mut();
+        let empty = IntervalTimings::new(timings.interval_ns());
+        std::mem::replace(&mut timings, empty)
     }
 }
 

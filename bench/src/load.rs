@@ -1,24 +1,25 @@
-//! What one connection does: publish in a closed loop, consume, or idle. `open_loop.rs` has the
-//! producers whose sending does not depend on answers.
+//! What one connection does: publish in a closed loop, or idle. `open_loop.rs` has the producers
+//! whose sending does not depend on answers, `consume.rs` the consumers.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use tokio_uring::net::TcpStream;
 
 use crate::clock::now_ns;
-use crate::connection::{Input, describe, write};
+use crate::connection::{Answer, Input, Opening, describe, reopen, write};
+use crate::encode::Encoder;
+use crate::endpoint::Endpoint;
 use crate::histogram::{Recorder, Timing};
 use crate::progress::{Phase, Progress, Tally};
-use crate::scenario::{Kind, Plan, STAMP_BYTES};
+use crate::scenario::{Kind, Plan};
 use crate::tape::Tape;
+use crate::verify::{Delivered, Published};
 use crate::wire::{self, Frame};
 
-/// Large reads: a consumer's cost per message falls with what one read brings.
-const CONSUMER_INPUT_BYTES: usize = 256 * 1024;
 /// Answers to publishes are ten bytes each.
 const PRODUCER_INPUT_BYTES: usize = 16 * 1024;
 /// Heartbeats and error texts.
@@ -33,6 +34,9 @@ pub(crate) struct Surroundings {
     /// The number of this thread.
     pub(crate) thread: usize,
     pub(crate) recorder: Recorder,
+    /// Where and how a producer connects again.
+    pub(crate) endpoint: Endpoint,
+    pub(crate) opening: Opening,
 }
 
 impl Surroundings {
@@ -51,7 +55,18 @@ impl Surroundings {
     /// Counts one sample that began at `from_ns`, if that is in the measured window.
     pub(crate) fn record(&self, timing: Timing, from_ns: u64, duration_ns: u64) {
         if self.progress.measures(from_ns) {
-            self.recorder.record(timing, duration_ns);
+            let since_begin_ns = self.progress.since_begin_ns(from_ns.saturating_add(duration_ns));
+            self.recorder.record(timing, since_begin_ns, duration_ns);
+        }
+    }
+
+    /// Counts the delivery of a message that was due at `due_ns` and deferred to `ready_ns`, if it
+    /// was due in the measured window.
+    pub(crate) fn record_delivery(&self, due_ns: u64, ready_ns: u64, now: u64) {
+        if self.progress.measures(due_ns) {
+            let since_begin_ns = self.progress.since_begin_ns(now);
+            let late_ns = now.saturating_sub(ready_ns);
+            self.recorder.record(Timing::EndToEnd, since_begin_ns, late_ns);
         }
     }
 
@@ -75,130 +90,189 @@ impl Surroundings {
     }
 }
 
-/// Publishes from `tape` with as many commands in flight as the plan says, until the budget is
-/// spent or the load ends, and collects all answers.
-pub(crate) async fn produce(
-    here: Rc<Surroundings>,
-    stream: Rc<TcpStream>,
-    mut tape: Tape,
-    first_phase: Phase,
-) -> Result<()> {
-    here.wait_for(first_phase).await;
-    let mut input = Input::new(PRODUCER_INPUT_BYTES);
-    let mut sent_at_ns = VecDeque::with_capacity(here.plan.in_flight);
-    let command_messages = here.plan.command_messages();
-    loop {
-        let ahead = here.too_far_ahead();
-        let ending = here.progress.reached(Phase::Settle);
-        let room = here.plan.in_flight - sent_at_ns.len();
-        let wanted = if ahead || ending { 0 } else { room as u64 };
-        let commands = here.progress.grant(wanted);
-        if commands > 0 {
-            let now = now_ns();
-            sent_at_ns.extend(std::iter::repeat_n(now, usize::try_from(commands)?));
-            here.tally().sent.add(commands * command_messages);
-            tape.send(&stream, usize::try_from(commands)?).await?;
+/// What a task leaves behind for verification.
+pub(crate) enum TaskEnd {
+    Published(Published),
+    Delivered(Box<Delivered>),
+    Nothing,
+}
+
+/// Where a closed loop's publishes come from.
+pub(crate) enum Source {
+    /// The same bytes again and again.
+    Tape(Tape),
+    /// New ones every time, each body with a time and a stamp of its own.
+    Fresh(Encoder, Vec<u8>),
+}
+
+impl Source {
+    async fn send(&mut self, stream: &Rc<TcpStream>, commands: usize, now: u64) -> Result<()> {
+        match self {
+            Self::Tape(tape) => tape.send(stream, commands).await,
+            Self::Fresh(encoder, out) => {
+                (0..commands).for_each(|_| encoder.push(out, now));
+                *out = write(stream, std::mem::take(out)).await?;
+                out.clear();
+                Ok(())
+            }
         }
-        if sent_at_ns.is_empty() {
-            if ahead && !ending {
-                tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A producer of a closed loop.
+pub(crate) struct Producer {
+    pub(crate) here: Rc<Surroundings>,
+    pub(crate) stream: Rc<TcpStream>,
+    pub(crate) source: Source,
+    /// Its number among all producers.
+    pub(crate) number: u32,
+    input: Input,
+    /// Of the commands that have no answer yet.
+    sent_at_ns: VecDeque<u64>,
+    /// Commands sent on the connection it has now.
+    sent_here: usize,
+    acknowledged_commands: u64,
+}
+
+impl Producer {
+    /// The producer `number`, on a connection that is open.
+    pub(crate) fn new(
+        here: Rc<Surroundings>,
+        stream: Rc<TcpStream>,
+        source: Source,
+        number: u32,
+    ) -> Self {
+        let sent_at_ns = VecDeque::with_capacity(here.plan.in_flight);
+        let input = Input::new(PRODUCER_INPUT_BYTES);
+        Self {
+            here,
+            stream,
+            source,
+            number,
+            input,
+            sent_at_ns,
+            sent_here: 0,
+            acknowledged_commands: 0,
+        }
+    }
+
+    /// From `first_phase` on publishes until the budget is spent or the load ends, and collects
+    /// all answers.
+    pub(crate) async fn run(mut self, first_phase: Phase) -> Result<TaskEnd> {
+        let ended = self.publish(first_phase).await;
+        self.here.tally().producers_ended.add(1);
+        ended.map(|()| match self.source {
+            Source::Tape(_) => TaskEnd::Nothing,
+            Source::Fresh(encoder, _) => TaskEnd::Published(Published {
+                producer: self.number,
+                acknowledged: encoder.spread(self.acknowledged_commands),
+            }),
+        })
+    }
+
+    /// Publishes the backlog; the result is the encoder, if every body was its own, and the
+    /// number of commands.
+    pub(crate) async fn fill(mut self) -> Result<(Option<Encoder>, u64)> {
+        self.publish(Phase::Fill).await?;
+        let encoder = match self.source {
+            Source::Tape(_) => None,
+            Source::Fresh(encoder, _) => Some(encoder),
+        };
+        Ok((encoder, self.acknowledged_commands))
+    }
+
+    /// From `first_phase` on keeps as many commands in flight as the plan says.
+    async fn publish(&mut self, first_phase: Phase) -> Result<()> {
+        let here = Rc::clone(&self.here);
+        here.wait_for(first_phase).await;
+        loop {
+            let ahead = here.too_far_ahead();
+            let ending = here.progress.reached(Phase::Settle);
+            let room = here.plan.in_flight - self.sent_at_ns.len();
+            let until_renewal = match here.plan.reconnect_every {
+                0 => usize::MAX,
+                every => every - self.sent_here,
+            };
+            if until_renewal == 0 && self.sent_at_ns.is_empty() && !ending {
+                self.renew().await?;
                 continue;
             }
-            return Ok(());
-        }
-        match input.fill(&stream).await {
-            Ok(true) => {}
-            ended => return here.closed(ended),
-        }
-        let heartbeat = take_answers(&here, &mut input, &mut sent_at_ns, command_messages)?;
-        if heartbeat {
-            write(&stream, wire::NOP.to_vec()).await?;
-        }
-    }
-}
-
-/// Counts the OKs received; true when a heartbeat is to be answered.
-fn take_answers(
-    here: &Surroundings,
-    input: &mut Input,
-    sent_at_ns: &mut VecDeque<u64>,
-    command_messages: u64,
-) -> Result<bool> {
-    let now = now_ns();
-    let mut heartbeat = false;
-    let mut answers = 0;
-    while let Some(frame) = input.next_frame()? {
-        match frame {
-            Frame::Response(b"OK") => {
-                let Some(sent_ns) = sent_at_ns.pop_front() else {
-                    bail!("the daemon sent an OK too many");
-                };
-                here.record(Timing::Service, sent_ns, now - sent_ns);
-                answers += 1;
+            let wanted = if ahead || ending { 0 } else { room.min(until_renewal) };
+            let commands = usize::try_from(here.progress.grant(wanted as u64))?;
+            if commands > 0 {
+                let now = now_ns();
+                self.sent_at_ns.extend(std::iter::repeat_n(now, commands));
+                self.sent_here += commands;
+                here.tally().sent.add(commands as u64 * here.plan.command_messages());
+                self.source.send(&self.stream, commands, now).await?;
             }
-            Frame::Response(wire::HEARTBEAT) => heartbeat = true,
-            other => bail!("a publish got {}", describe(&other)),
-        }
-    }
-    here.tally().acknowledged.add(answers * command_messages);
-    Ok(heartbeat)
-}
-
-/// Sends RDY when the load begins. A task of its own: the consumer reads meanwhile, as it may have
-/// heartbeats to answer.
-pub(crate) async fn ready_at_load(here: Rc<Surroundings>, stream: Rc<TcpStream>) -> Result<()> {
-    here.wait_for(Phase::Load).await;
-    write(&stream, wire::ready(here.plan.rdy)).await?;
-    Ok(())
-}
-
-/// Finishes every message; one write for all that one read brought.
-pub(crate) async fn consume(here: Rc<Surroundings>, stream: Rc<TcpStream>) -> Result<()> {
-    let frame_bytes = wire::message_frame_bytes(here.plan.body_bytes);
-    let mut input = Input::new(CONSUMER_INPUT_BYTES.max(2 * frame_bytes));
-    let mut answers = Vec::with_capacity(CONSUMER_INPUT_BYTES / frame_bytes * wire::FIN_BYTES + 64);
-    let stamped = here.plan.kind == Kind::Latency;
-    loop {
-        match input.fill(&stream).await {
-            Ok(true) => {}
-            ended => return here.closed(ended),
-        }
-        let now = if stamped { now_ns() } else { 0 };
-        let (mut consumed, mut redelivered) = (0, 0);
-        while let Some(frame) = input.next_frame()? {
-            match frame {
-                Frame::Message(message) => {
-                    wire::push_finish(&mut answers, message.id);
-                    consumed += 1;
-                    redelivered += u64::from(message.attempts != 1);
-                    if stamped && let Some(stamp) = message.body.first_chunk::<STAMP_BYTES>() {
-                        let due_ns = u64::from_be_bytes(*stamp);
-                        here.record(Timing::EndToEnd, due_ns, now.saturating_sub(due_ns));
-                    }
+            if self.sent_at_ns.is_empty() {
+                if ahead && !ending {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
                 }
-                Frame::Response(wire::HEARTBEAT) => answers.extend_from_slice(wire::NOP),
-                other => bail!("a consumer got {}", describe(&other)),
+                return Ok(());
+            }
+            match self.input.fill(&self.stream).await {
+                Ok(true) => {}
+                ended => return here.closed(ended),
+            }
+            if self.take_answers()? {
+                write(&self.stream, wire::NOP.to_vec()).await?;
             }
         }
-        here.tally().consumed.add(consumed);
-        here.tally().redelivered.add(redelivered);
-        if !answers.is_empty() {
-            answers = match write(&stream, answers).await {
-                Ok(buffer) => buffer,
-                Err(error) => return here.closed(Err(error)),
+    }
+
+    /// Counts the OKs received; true when a heartbeat is to be answered.
+    fn take_answers(&mut self) -> Result<bool> {
+        let now = now_ns();
+        let mut heartbeat = false;
+        let mut answers = 0;
+        while let Some(answer) = self.input.next_answer(self.here.plan.http)? {
+            if answer == Answer::Heartbeat {
+                heartbeat = true;
+                continue;
+            }
+            let Some(sent_ns) = self.sent_at_ns.pop_front() else {
+                bail!("the daemon sent an OK too many");
             };
-            answers.clear();
+            self.here.record(Timing::Service, sent_ns, now - sent_ns);
+            answers += 1;
         }
+        self.acknowledged_commands += answers;
+        self.here.tally().acknowledged.add(answers * self.here.plan.command_messages());
+        Ok(heartbeat)
+    }
+
+    /// Leaves the connection and opens another.
+    async fn renew(&mut self) -> Result<()> {
+        let began_ns = now_ns();
+        self.stream = reopen(&self.here.endpoint, &self.here.opening).await?;
+        self.input = Input::new(PRODUCER_INPUT_BYTES);
+        self.sent_here = 0;
+        let mut identified = self.here.opening.identify.is_none() || self.here.opening.http;
+        while !identified {
+            ensure!(self.input.fill(&self.stream).await?, "the daemon closed a new connection");
+            while let Some(frame) = self.input.next_frame()? {
+                match frame {
+                    Frame::Response(wire::HEARTBEAT) => {}
+                    Frame::Response(_) => identified = true,
+                    other => bail!("IDENTIFY got {}", describe(&other)),
+                }
+            }
+        }
+        self.here.record(Timing::Connect, began_ns, now_ns() - began_ns);
+        Ok(())
     }
 }
 
 /// Answers heartbeats and does nothing else.
-pub(crate) async fn idle(here: Rc<Surroundings>, stream: Rc<TcpStream>) -> Result<()> {
+pub(crate) async fn idle(here: Rc<Surroundings>, stream: Rc<TcpStream>) -> Result<TaskEnd> {
     let mut input = Input::new(IDLE_INPUT_BYTES);
     loop {
         match input.fill(&stream).await {
             Ok(true) => {}
-            ended => return here.closed(ended),
+            ended => return here.closed(ended).map(|()| TaskEnd::Nothing),
         }
         while let Some(frame) = input.next_frame()? {
             match frame {

@@ -11,29 +11,34 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_uring::fs::File;
 use tokio_uring::net::TcpStream;
 
 use crate::clock::now_ns;
-use crate::connection::{Input, describe, write};
+use crate::connection::{Answer, Input, write};
+use crate::encode::Encoder;
 use crate::histogram::Timing;
-use crate::load::{LOOK_AGAIN, Surroundings};
+use crate::load::{LOOK_AGAIN, Surroundings, TaskEnd};
 use crate::progress::Phase;
-use crate::scenario::STAMP_BYTES;
+use crate::scenario::Kind;
 use crate::schedule::Schedule;
-use crate::wire::{self, Frame};
+use crate::verify::Published;
+use crate::wire;
+use crate::worker;
 
 /// Publishes without an answer on one connection; beyond it the producer is late, and says so.
 const OUTSTANDING_MAX: usize = 1 << 14;
-/// Publishes in one write.
+/// Publishes in one write, and bytes after which it is sent.
 const WRITE_COMMANDS_MAX: usize = 256;
+const WRITE_BYTES_MAX: usize = 256 * 1024;
 /// Longest sleep, so that the end of the run is seen in time.
 const SLEEP_NS_MAX: u64 = 50_000_000;
 const ANSWER_INPUT_BYTES: usize = 16 * 1024;
 
 /// What the writing and the reading half of a connection share: when each publish that has no
 /// answer yet was due and was sent. A ring with one writer and one reader on one thread.
-pub(crate) struct Outstanding {
+struct Outstanding {
     times_ns: Vec<Cell<(u64, u64)>>,
     pushed: Cell<usize>,
     popped: Cell<usize>,
@@ -42,7 +47,7 @@ pub(crate) struct Outstanding {
 
 impl Outstanding {
     /// Nothing sent yet.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             times_ns: vec![Cell::new((0, 0)); OUTSTANDING_MAX],
             pushed: Cell::new(0),
@@ -69,100 +74,162 @@ impl Outstanding {
     }
 }
 
-/// A PUB to fill in: the place of the time in its body.
-pub(crate) struct Template {
-    command: Vec<u8>,
-    stamp_at: usize,
+/// Starts the producer `number`. `commands_before` were acknowledged already, of the same encoder.
+pub(crate) fn launch(
+    here: &Rc<Surroundings>,
+    stream: &Rc<TcpStream>,
+    encoder: Encoder,
+    number: u32,
+    commands_before: u64,
+    done: &UnboundedSender<Result<TaskEnd>>,
+) {
+    let outstanding = Rc::new(Outstanding::new());
+    let (ours, reader) = (Rc::clone(here), Rc::clone(stream));
+    worker::launch(done, take_answers(ours, reader, Rc::clone(&outstanding)));
+    let (here, stream) = (Rc::clone(here), Rc::clone(stream));
+    let producer = Producer { here, stream, outstanding, encoder, number, commands_before };
+    worker::launch(done, producer.run());
 }
 
-impl Template {
-    /// A PUB of `body` to `topic`; the body's first bytes will be the time.
-    pub(crate) fn new(topic: &str, body: &[u8]) -> Self {
-        let mut command = Vec::new();
-        wire::push_publish(&mut command, topic, body);
-        Self { stamp_at: command.len() - body.len(), command }
-    }
-
-    fn push(&self, out: &mut Vec<u8>, due_ns: u64) {
-        let at = out.len() + self.stamp_at;
-        out.extend_from_slice(&self.command);
-        out[at..at + STAMP_BYTES].copy_from_slice(&due_ns.to_be_bytes());
-    }
-}
-
-/// Sends one PUB at each due time, to `templates` in turn. `index` is the number of this
-/// connection among all that publish.
-pub(crate) async fn send_when_due(
+/// A producer that sends one publish at each due time.
+struct Producer {
     here: Rc<Surroundings>,
     stream: Rc<TcpStream>,
     outstanding: Rc<Outstanding>,
-    templates: Vec<Template>,
-    index: usize,
-) -> Result<()> {
-    here.wait_for(Phase::Load).await;
-    let (plan, start_ns) = (&here.plan, here.progress.load_began_ns());
-    let rate = plan.rate.unwrap_or(1.0);
-    let mut schedule = Schedule::new(plan.arrivals, rate, plan.connections, index, start_ns);
-    let mut alarm = Alarm::new()?;
-    let mut topic = templates.iter().cycle();
-    let mut out = Vec::with_capacity(WRITE_COMMANDS_MAX * (plan.body_bytes + 128));
-    while !here.progress.reached(Phase::Settle) {
-        let now = now_ns();
-        let mut commands = 0;
-        while schedule.due_ns() <= now && commands < WRITE_COMMANDS_MAX && !outstanding.is_full() {
-            let due_ns = schedule.due_ns();
-            if let Some(template) = topic.next() {
-                template.push(&mut out, due_ns);
+    encoder: Encoder,
+    /// Its number among all producers.
+    number: u32,
+    commands_before: u64,
+}
+
+impl Producer {
+    /// Sends what is due until the load ends, and after that what was due before its end: a
+    /// message that the daemon's pace held up is late, not left out.
+    async fn run(mut self) -> Result<TaskEnd> {
+        let here = Rc::clone(&self.here);
+        here.wait_for(Phase::Load).await;
+        let mut schedule = self.schedule();
+        let sent = self.send_when_due(&mut schedule).await;
+        here.tally().producers_ended.add(1);
+        match sent {
+            Ok(true) => {}
+            // All that the run may publish is sent.
+            Ok(false) => schedule.end(),
+            Err(error) => here.closed(Err(error))?,
+        }
+        while !here.progress.reached(Phase::Stop) {
+            if self.outstanding.heartbeat.take()
+                && let Err(error) = write(&self.stream, wire::NOP.to_vec()).await
+            {
+                here.closed(Err(error))?;
             }
-            outstanding.push(due_ns, now);
-            here.record(Timing::SendDelay, due_ns, now - due_ns);
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        while schedule.due_ns() < here.progress.window_end_ns() {
+            here.tally().unsent.add(here.plan.command_messages());
+            schedule.advance();
+        }
+        if !here.plan.verify {
+            return Ok(TaskEnd::Nothing);
+        }
+        let acknowledged = self.commands_before + self.outstanding.popped.get() as u64;
+        let acknowledged = self.encoder.spread(acknowledged);
+        Ok(TaskEnd::Published(Published { producer: self.number, acknowledged }))
+    }
+
+    /// False when the budget is spent.
+    async fn send_when_due(&mut self, schedule: &mut Schedule) -> Result<bool> {
+        let here = Rc::clone(&self.here);
+        let mut alarm = Alarm::new()?;
+        let mut out = Vec::new();
+        while !self.is_over(schedule) {
+            let now = now_ns();
+            let Some(commands) = self.take_due(schedule, now, &mut out) else { return Ok(false) };
+            if self.outstanding.heartbeat.take() {
+                out.extend_from_slice(wire::NOP);
+            }
+            if !out.is_empty() {
+                here.tally().sent.add(commands * here.plan.command_messages());
+                out = write(&self.stream, out).await?;
+                out.clear();
+            } else if self.outstanding.is_full() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            } else {
+                alarm.sleep_until(schedule.due_ns().min(now + SLEEP_NS_MAX)).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn schedule(&self) -> Schedule {
+        let plan = &self.here.plan;
+        let commands_per_s = plan.rate.unwrap_or(1.0) / plan.command_messages() as f64;
+        Schedule::new(
+            plan.arrivals,
+            commands_per_s,
+            plan.connections,
+            self.number as usize,
+            self.here.progress.load_began_ns(),
+        )
+    }
+
+    fn is_over(&self, schedule: &Schedule) -> bool {
+        let progress = &self.here.progress;
+        progress.reached(Phase::Stop)
+            || progress.reached(Phase::Settle) && schedule.due_ns() >= progress.window_end_ns()
+    }
+
+    /// Writes what is due by `now` to `out`, and counts it; `None` when the budget is spent.
+    fn take_due(&mut self, schedule: &mut Schedule, now: u64, out: &mut Vec<u8>) -> Option<u64> {
+        let mut commands = 0;
+        while schedule.due_ns() <= now
+            && commands < WRITE_COMMANDS_MAX as u64
+            && out.len() < WRITE_BYTES_MAX
+            && !self.outstanding.is_full()
+        {
+            // A drain has spent its budget on the backlog.
+            if self.here.plan.kind != Kind::Drain && self.here.progress.grant(1) == 0 {
+                return (commands > 0).then_some(commands);
+            }
+            let due_ns = schedule.due_ns();
+            self.encoder.push(out, due_ns);
+            self.outstanding.push(due_ns, now);
+            self.here.record(Timing::SendDelay, due_ns, now - due_ns);
             schedule.advance();
             commands += 1;
         }
-        if outstanding.heartbeat.take() {
-            out.extend_from_slice(wire::NOP);
-        }
-        if !out.is_empty() {
-            here.tally().sent.add(commands as u64);
-            out = write(&stream, out).await?;
-            out.clear();
-        } else if outstanding.is_full() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        } else {
-            alarm.sleep_until(schedule.due_ns().min(now + SLEEP_NS_MAX)).await?;
-        }
+        Some(commands)
     }
-    Ok(())
 }
 
-/// Takes the answers to `send_when_due`.
-pub(crate) async fn take_answers(
+/// Takes the answers to what a `Producer` sends.
+async fn take_answers(
     here: Rc<Surroundings>,
     stream: Rc<TcpStream>,
     outstanding: Rc<Outstanding>,
-) -> Result<()> {
+) -> Result<TaskEnd> {
     let mut input = Input::new(ANSWER_INPUT_BYTES);
     loop {
         match input.fill(&stream).await {
             Ok(true) => {}
-            ended => return here.closed(ended),
+            ended => return here.closed(ended).map(|()| TaskEnd::Nothing),
         }
         let now = now_ns();
-        while let Some(frame) = input.next_frame()? {
-            match frame {
-                Frame::Response(b"OK") => {
-                    let Some((due_ns, sent_ns)) = outstanding.pop() else {
-                        bail!("the daemon sent an OK too many");
-                    };
-                    here.record(Timing::Service, due_ns, now - sent_ns);
-                    here.record(Timing::Response, due_ns, now - due_ns);
-                    here.tally().acknowledged.add(1);
-                }
+        let mut answers = 0;
+        while let Some(answer) = input.next_answer(here.plan.http)? {
+            if answer == Answer::Heartbeat {
                 // The writing half answers: two writers could interleave.
-                Frame::Response(wire::HEARTBEAT) => outstanding.heartbeat.set(true),
-                other => bail!("a publish got {}", describe(&other)),
+                outstanding.heartbeat.set(true);
+                continue;
             }
+            let Some((due_ns, sent_ns)) = outstanding.pop() else {
+                bail!("the daemon sent an OK too many");
+            };
+            here.record(Timing::Service, due_ns, now - sent_ns);
+            here.record(Timing::Response, due_ns, now - due_ns);
+            answers += 1;
         }
+        here.tally().acknowledged.add(answers * here.plan.command_messages());
     }
 }
 
@@ -217,12 +284,5 @@ mod tests {
             }
         }
         assert_eq!(outstanding.pop(), None);
-    }
-
-    #[test]
-    fn a_template_carries_the_time_in_the_first_bytes_of_the_body() {
-        let mut out = b"before".to_vec();
-        Template::new("t", b"0123456789").push(&mut out, 0x0102);
-        assert_eq!(out, b"beforePUB t\n\0\0\0\x0a\0\0\0\0\0\0\x01\x0289");
     }
 }

@@ -1,4 +1,4 @@
-//! What a process costs, from `/proc`: CPU time, context switches, resident memory.
+//! What a process costs, from `/proc`: CPU time, context switches, resident memory, writes.
 
 use std::fs;
 
@@ -20,6 +20,10 @@ pub(crate) struct ProcessSample {
     pub(crate) involuntary_switches: u64,
     /// Resident memory (VmRSS).
     pub(crate) resident_bytes: u64,
+    /// Sent to storage (`/proc/PID/io`); `None` where that may not be read.
+    pub(crate) written_bytes: Option<u64>,
+    /// Read from storage.
+    pub(crate) read_bytes: Option<u64>,
 }
 
 impl ProcessSample {
@@ -47,6 +51,11 @@ impl ProcessSample {
         (sample.user_ticks, sample.system_ticks) = parse_stat(&read(&format!("/proc/{pid}/stat"))?);
         let status = read(&format!("/proc/{pid}/status"))?;
         sample.resident_bytes = status_number(&status, "VmRSS:") * 1024;
+        if let Ok(io) = fs::read_to_string(format!("/proc/{pid}/io")) {
+            // At the start of a line: there is a cancelled_write_bytes too.
+            sample.written_bytes = Some(status_number(&io, "write_bytes:"));
+            sample.read_bytes = Some(status_number(&io, "read_bytes:"));
+        }
         Ok(sample)
     }
 
@@ -168,6 +177,7 @@ mod tests {
         let after = ProcessSample::take(std::process::id()).unwrap();
         assert!(after.cpu_ns > before.cpu_ns);
         assert!(after.resident_bytes > 100_000);
+        assert!(after.written_bytes.is_some() && after.read_bytes.is_some());
         assert!(ProcessSample::take(u32::MAX).is_err());
     }
 }

@@ -27,10 +27,21 @@ pub(crate) struct Tally {
     pub(crate) sent: Count,
     /// Messages whose publish was answered OK.
     pub(crate) acknowledged: Count,
-    /// Messages delivered to us.
+    /// Messages delivered to us and finished.
     pub(crate) consumed: Count,
-    /// Of those, the ones with more than one attempt.
+    /// Deliveries that we have asked to be delivered again.
+    pub(crate) requeued: Count,
+    /// Deliveries of messages not seen before: at their first attempt or, when the run is
+    /// verified, new to their consumer.
+    pub(crate) distinct: Count,
+    /// Deliveries with more than one attempt.
     pub(crate) redelivered: Count,
+    /// Deliveries of deferred messages before their time.
+    pub(crate) early: Count,
+    /// Messages that were due in the measured window and could not be sent until the end.
+    pub(crate) unsent: Count,
+    /// Producers that have sent all they will.
+    pub(crate) producers_ended: Count,
 }
 
 /// A counter with one writer.
@@ -50,7 +61,12 @@ pub(crate) struct Totals {
     pub(crate) sent: u64,
     pub(crate) acknowledged: u64,
     pub(crate) consumed: u64,
+    pub(crate) requeued: u64,
+    pub(crate) distinct: u64,
     pub(crate) redelivered: u64,
+    pub(crate) early: u64,
+    pub(crate) unsent: u64,
+    pub(crate) producers_ended: u64,
 }
 
 /// The state of a run.
@@ -78,7 +94,7 @@ impl Progress {
 
     /// Whether the run is in `phase` or past it.
     pub(crate) fn reached(&self, phase: Phase) -> bool {
-        self.phase.load(Relaxed) >= phase as u8
+        self.phase.load(std::sync::atomic::Ordering::Acquire) >= phase as u8
     }
 
     /// Goes on to `phase` at `now_ns`.
@@ -104,9 +120,19 @@ impl Progress {
         self.window_end_ns.store(now_ns, Relaxed);
     }
 
+    /// End of the measured window, `u64::MAX` before it is known.
+    pub(crate) fn window_end_ns(&self) -> u64 {
+        self.window_end_ns.load(Relaxed)
+    }
+
     /// Whether something that began at `time_ns` is measured.
     pub(crate) fn measures(&self, time_ns: u64) -> bool {
         time_ns >= self.window_begin_ns.load(Relaxed) && time_ns < self.window_end_ns.load(Relaxed)
+    }
+
+    /// Time from the window's begin, for what is measured.
+    pub(crate) fn since_begin_ns(&self, time_ns: u64) -> u64 {
+        time_ns.saturating_sub(self.window_begin_ns.load(Relaxed))
     }
 
     /// Takes up to `wanted` commands off the budget.
@@ -131,7 +157,12 @@ impl Progress {
             sent: sum(|tally| &tally.sent),
             acknowledged: sum(|tally| &tally.acknowledged),
             consumed: sum(|tally| &tally.consumed),
+            requeued: sum(|tally| &tally.requeued),
+            distinct: sum(|tally| &tally.distinct),
             redelivered: sum(|tally| &tally.redelivered),
+            early: sum(|tally| &tally.early),
+            unsent: sum(|tally| &tally.unsent),
+            producers_ended: sum(|tally| &tally.producers_ended),
         }
     }
 }

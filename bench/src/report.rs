@@ -1,136 +1,149 @@
-//! What the user gets: a table on the terminal, and the same with all parameters as JSON.
+//! What the user gets: a table on the terminal, and on request the same with everything behind it
+//! as files. `document` is the report itself; the other parts are forms of it.
 
-use std::fmt::Write as _;
-use std::path::Path;
+mod csv;
+mod document;
+mod hgrm;
+mod hlog;
+mod live;
+mod table;
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use clap::Args;
 
-use crate::figures::{RunFigures, Spread, spreads};
-use crate::histogram::{Percentiles, Timings};
-use crate::process::Machine;
-use crate::scenario::{Kind, Plan};
+pub(crate) use self::document::{Document, LatencyDocument, SCHEMA_VERSION};
+pub(crate) use self::live::LiveLine;
+pub(crate) use self::table::{number, thousands};
 
-/// Raised whenever a field of the JSON report changes its meaning or goes away.
-const SCHEMA_VERSION: u32 = 1;
+use crate::clock::{now_ns, unix_time_s};
+use crate::environment::Environment;
+use crate::figures::RunFigures;
+use crate::flags::LoadFlags;
+use crate::histogram::{Timing, Timings};
+use crate::html::Page;
+use crate::scenario::Plan;
+use crate::sweep::Sweep;
+use crate::timeline::Timeline;
+
+/// The files a report can be written to.
+#[derive(Args, Clone, Default)]
+pub(crate) struct OutputFlags {
+    /// Write the whole report as JSON to this file: what `compare` reads.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report as a page with plots to this file; it needs no other file and no network.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the timeline to this file, a line for each second (or quarter of one, in short runs).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Write percentile tables of HdrHistogram, in milliseconds; `x.hgrm` becomes
+    /// `x.service.hgrm` and so on, one for each timing.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
+    /// Write the histograms of the timeline as an HdrHistogram log to this file, tagged with what
+    /// they time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// A remark that goes into the report.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) remark: String,
+}
+
+/// One run, measured.
+pub(crate) struct MeasuredRun {
+    pub(crate) figures: RunFigures,
+    pub(crate) timings: Timings,
+    pub(crate) timeline: Timeline,
+}
 
 /// A finished measurement.
-#[derive(Serialize)]
-pub(crate) struct Report<'a> {
-    schema_version: u32,
-    tool: &'static str,
-    command: Vec<String>,
-    scenario: &'static str,
-    address: &'a str,
-    parameters: &'a Plan,
-    machine: Machine,
-    /// Its command line, when its process is known.
-    daemon: Option<String>,
-    /// What the server's CPU time was read from.
-    server_cpu_source: &'static str,
-    /// In closed loops, latencies are service times and tell nothing about users' waiting.
-    loop_kind: &'static str,
-    spin: bool,
-    runs: Vec<RunFigures>,
-    summary: Vec<Spread>,
+pub(crate) struct Report {
+    document: Document,
     /// Of all runs together.
-    latency: Vec<MergedLatency>,
+    timings: Timings,
+    timelines: Vec<Timeline>,
 }
 
-#[derive(Serialize)]
-struct MergedLatency {
-    timing: &'static str,
-    #[serde(flatten)]
-    percentiles: Percentiles,
-}
-
-impl<'a> Report<'a> {
-    /// The report of `runs`, whose histograms are merged in `timings`.
+impl Report {
+    /// The report of `runs`.
     pub(crate) fn new(
-        plan: &'a Plan,
-        address: &'a str,
-        daemon: Option<String>,
-        spin: bool,
-        runs: Vec<RunFigures>,
-        timings: &Timings,
-    ) -> Self {
-        let merged = timings.percentiles().into_iter();
-        Self {
-            schema_version: SCHEMA_VERSION,
-            tool: concat!("nsq_bench ", env!("CARGO_PKG_VERSION")),
-            command: std::env::args().collect(),
-            scenario: plan.name,
-            address,
-            parameters: plan,
-            machine: Machine::here(),
-            daemon,
-            server_cpu_source: "/proc/PID/task/*/schedstat, split by utime and stime",
-            loop_kind: if plan.kind == Kind::Latency { "open" } else { "closed" },
-            spin,
-            summary: spreads(&runs),
-            runs,
-            latency: merged
-                .map(|(timing, percentiles)| MergedLatency { timing: timing.name(), percentiles })
-                .collect(),
-        }
+        plan: &Plan,
+        flags: &LoadFlags,
+        environment: Environment,
+        sweep: Option<Sweep>,
+        runs: Vec<MeasuredRun>,
+    ) -> Result<Self> {
+        let mut timings = Timings::new();
+        runs.iter().for_each(|run| timings.merge(&run.timings));
+        let mut document = Document::new(plan, flags, environment, &runs, &timings)?;
+        document.sweep = sweep;
+        let timelines = runs.into_iter().map(|run| run.timeline).collect();
+        Ok(Self { document, timings, timelines })
     }
 
-    /// Writes the report to `path`.
-    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        std::fs::write(path, text + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// The report for a terminal.
-    pub(crate) fn table(&self) -> String {
-        let mut out = format!("{}\n", self.parameters.describe());
-        let columns = ["", "median", "min", "max"];
-        let _ = writeln!(
-            out,
-            "{:<28}{:>14}{:>14}{:>14}",
-            columns[0], columns[1], columns[2], columns[3]
-        );
-        for Spread { figure, median, min, max } in &self.summary {
-            let [median, min, max] = [median, min, max].map(|value| number(*value));
-            let _ = writeln!(out, "{figure:<28}{median:>14}{min:>14}{max:>14}");
+    /// Prints the table and writes the files asked for.
+    pub(crate) fn deliver(&self, outputs: &OutputFlags) -> Result<()> {
+        if let Some(sweep) = &self.document.sweep {
+            write!(std::io::stdout(), "{}", sweep.table())?;
         }
-        self.latency_table(&mut out);
-        for (index, run) in self.runs.iter().enumerate() {
-            for warning in &run.warnings {
-                let _ = writeln!(out, "! run {}: {warning}", index + 1);
+        write!(std::io::stdout(), "{}", self.document.table())?;
+        if let Some(path) = &outputs.json {
+            write_json(path, &self.document)?;
+        }
+        if let Some(path) = &outputs.csv {
+            write_text(path, &csv::timeline(&self.timelines))?;
+        }
+        if let Some(path) = &outputs.hgrm {
+            for (timing, latencies) in self.timings.iter() {
+                if !latencies.histogram().is_empty() {
+                    write_text(&tagged(path, timing), &hgrm::percentiles(latencies.histogram()))?;
+                }
             }
         }
-        out
-    }
-
-    fn latency_table(&self, out: &mut String) {
-        if self.latency.is_empty() {
-            return;
+        if let Some(path) = &outputs.hlog {
+            let file = File::create(path).with_context(|| cannot_write(path))?;
+            let epoch_s = unix_time_s() - seconds(now_ns());
+            hlog::write(BufWriter::new(file), epoch_s, &self.document.scenario, &self.timelines)
+                .with_context(|| cannot_write(path))?;
         }
-        let closed = if self.loop_kind == "closed" { ", closed loop" } else { "" };
-        let _ = write!(out, "{:<28}", format!("µs, all runs{closed}"));
-        for column in ["samples", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
-            let _ = write!(out, "{column:>11}");
+        if let Some(path) = &outputs.html {
+            let mut page = Page::new(&format!("nsq_bench {}", self.document.scenario));
+            page.scenario(&self.document);
+            page.environment(&self.document.environment);
+            write_text(path, &page.finish())?;
         }
-        out.push('\n');
-        for MergedLatency { timing, percentiles: at } in &self.latency {
-            let _ = write!(out, "{timing:<28}{:>11}", at.samples);
-            for figure in [at.p50_us, at.p90_us, at.p99_us, at.p99_9_us, at.p99_99_us] {
-                let _ = write!(out, "{:>11}", figure.map_or("-".to_owned(), number));
-            }
-            let _ = writeln!(out, "{:>11}", number(at.max_us));
-        }
+        Ok(())
     }
 }
 
-/// Four significant digits for small numbers, none after the point for large ones.
-fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 1000.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.3}"),
-    }
+/// Writes `report` as JSON to `path`.
+pub(crate) fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+    write_text(path, &(serde_json::to_string_pretty(report)? + "\n"))
+}
+
+/// Writes a file, or says which could not be.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| cannot_write(path))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// `x.hgrm` as `x.service.hgrm`.
+fn tagged(path: &Path, timing: Timing) -> PathBuf {
+    let extension = path.extension().map_or("hgrm".into(), |own| own.to_string_lossy());
+    path.with_extension(format!("{}.{extension}", timing.name()))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an uptime in nanoseconds is below 2^53 for months")]
+fn seconds(duration_ns: u64) -> f64 {
+    duration_ns as f64 / 1e9
 }
 
 #[cfg(test)]
@@ -138,9 +151,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_as_long_as_they_are_sure() {
-        assert_eq!(number(123_456.7), "123457");
-        assert_eq!(number(72.25), "72.2");
-        assert_eq!(number(0.0712), "0.071");
+    fn every_timing_has_a_file_of_its_own() {
+        let of = |path: &str| tagged(Path::new(path), Timing::SendDelay);
+        assert_eq!(of("a/x.hgrm"), Path::new("a/x.send_delay.hgrm"));
+        assert_eq!(of("x"), Path::new("x.send_delay.hgrm"));
     }
 }

@@ -46,6 +46,11 @@ impl Schedule {
         self.next_ns as u64
     }
 
+    /// Nothing more is due, ever.
+    pub(crate) fn end(&mut self) {
+        self.next_ns = f64::INFINITY;
+    }
+
     /// Goes on to the message after it.
     pub(crate) fn advance(&mut self) {
         self.next_ns += match self.arrivals {

@@ -6,43 +6,44 @@ use anyhow::{Context, Result};
 use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
-use crate::wire;
+use crate::encode::Encoder;
 
-/// Commands of one size, one after the other, taken in rotation.
+/// A tape of bodies of many lengths is cut off here, if it holds enough to be sent.
+const TAPE_BYTES_MAX: usize = 1 << 20;
+
+/// Commands one after the other, taken in rotation.
 pub(crate) struct Tape {
     bytes: Vec<u8>,
-    command_bytes: usize,
+    /// Where each command ends.
+    ends: Vec<usize>,
+    /// The next command.
     position: usize,
 }
 
 impl Tape {
-    /// Commands for `topics` in turn, enough of them to send `in_flight` in at most two writes.
-    /// `batch` is the number of messages in each MPUB, 0 for PUB.
-    pub(crate) fn new(topics: &[String], body: &[u8], batch: u32, in_flight: usize) -> Self {
-        let rounds = in_flight.div_ceil(topics.len());
-        let mut bytes = Vec::new();
-        for topic in std::iter::repeat_n(topics, rounds).flatten() {
-            match batch {
-                0 => wire::push_publish(&mut bytes, topic, body),
-                count => wire::push_multi_publish(&mut bytes, topic, body, count),
-            }
+    /// Whole rounds of what `encoder` writes, enough to send `in_flight` in at most two writes.
+    pub(crate) fn new(mut encoder: Encoder, in_flight: usize) -> Self {
+        let commands = in_flight.next_multiple_of(encoder.round());
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        while ends.len() < commands && (ends.len() < in_flight || bytes.len() < TAPE_BYTES_MAX) {
+            encoder.push(&mut bytes, 0);
+            ends.push(bytes.len());
         }
-        // Topic names of a run are of one length, so all commands are.
-        let command_bytes = bytes.len() / (rounds * topics.len());
-        Self { bytes, command_bytes, position: 0 }
+        Self { bytes, ends, position: 0 }
     }
 
     /// Sends the next `commands`.
     pub(crate) async fn send(&mut self, stream: &Rc<TcpStream>, commands: usize) -> Result<()> {
-        let mut left_bytes = commands * self.command_bytes;
-        while left_bytes > 0 {
-            let end = self.bytes.len().min(self.position + left_bytes);
-            let part = std::mem::take(&mut self.bytes).slice(self.position..end);
+        let mut left = commands;
+        while left > 0 {
+            let last = self.ends.len().min(self.position + left);
+            left -= last - self.position;
+            let begin = self.position.checked_sub(1).map_or(0, |before| self.ends[before]);
+            let part = std::mem::take(&mut self.bytes).slice(begin..self.ends[last - 1]);
             let (result, part) = stream.write_all(part).await;
             self.bytes = part.into_inner();
             result.context("the connection broke while publishing")?;
-            left_bytes -= end - self.position;
-            self.position = if end == self.bytes.len() { 0 } else { end };
+            self.position = if last == self.ends.len() { 0 } else { last };
         }
         Ok(())
     }
@@ -51,13 +52,27 @@ impl Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::LoadFlags;
+    use crate::scenario::Plan;
+
+    fn tape(body: &str, in_flight: usize) -> Tape {
+        let flags = LoadFlags { body_bytes: Some(body.parse().unwrap()), ..LoadFlags::default() };
+        let plan = Plan::named("pub", &flags).unwrap();
+        let topics = [(0, "a".to_owned()), (1, "b".to_owned()), (2, "c".to_owned())];
+        Tape::new(Encoder::new(&plan, 0, &topics), in_flight)
+    }
 
     #[test]
     fn a_tape_holds_whole_rounds_of_its_topics() {
-        let topics = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        let tape = Tape::new(&topics, b"x", 0, 4);
-        let one_round = b"PUB a\n\0\0\0\x01xPUB b\n\0\0\0\x01xPUB c\n\0\0\0\x01x";
-        assert_eq!(tape.bytes, [&one_round[..], &one_round[..]].concat());
-        assert_eq!(tape.command_bytes, 11);
+        let tape = tape("1", 4);
+        assert_eq!(tape.ends, [11, 22, 33, 44, 55, 66]);
+        assert_eq!(tape.bytes.len(), 66);
+        assert_eq!(tape.bytes[33..39], *b"PUB a\n");
+    }
+
+    #[test]
+    fn a_tape_of_long_bodies_is_cut_off_but_holds_what_is_in_flight() {
+        assert_eq!(tape("1000000..1000001", 5).ends.len(), 5);
+        assert!(tape("100000..200000", 1).bytes.len() < TAPE_BYTES_MAX + 300_000);
     }
 }

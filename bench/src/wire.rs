@@ -10,10 +10,8 @@ pub(crate) const MAGIC: &[u8] = b"  V2";
 pub(crate) const HEARTBEAT: &[u8] = b"_heartbeat_";
 /// The answer to a heartbeat.
 pub(crate) const NOP: &[u8] = b"NOP\n";
-/// Bytes of one `FIN <id>\n`.
-pub(crate) const FIN_BYTES: usize = 4 + ID_BYTES + 1;
-
-const ID_BYTES: usize = 16;
+/// Bytes of a message id.
+pub(crate) const ID_BYTES: usize = 16;
 /// Size and frame type.
 const FRAME_HEADER_BYTES: usize = 8;
 /// Timestamp, attempts, id.
@@ -99,33 +97,41 @@ pub(crate) fn subscribe(topic: &str, channel: &str) -> Vec<u8> {
     format!("SUB {topic} {channel}\n").into_bytes()
 }
 
-/// `IDENTIFY` without feature negotiation (the answer is a plain OK); a heartbeat interval of
-/// `None` leaves the daemon's default.
-pub(crate) fn identify(heartbeat_ms: Option<i64>) -> Vec<u8> {
+/// Appends `REQ <id> <delay>\n`.
+pub(crate) fn push_requeue(out: &mut Vec<u8>, id: &[u8], delay_ms: u128) {
+    out.extend_from_slice(b"REQ ");
+    out.extend_from_slice(id);
+    out.extend_from_slice(format!(" {delay_ms}\n").as_bytes());
+}
+
+/// What a client tells and asks in IDENTIFY. `None` leaves the daemon's default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) heartbeat_ms: Option<i64>,
+    pub(crate) output_buffer_ms: Option<i64>,
+    /// Features to negotiate, by their keys. With none the answer is a plain OK.
+    pub(crate) features: Vec<&'static str>,
+}
+
+/// `IDENTIFY`.
+pub(crate) fn identify(identity: &Identity) -> Vec<u8> {
     let mut json = String::from(r#"{"client_id":"nsq_bench","user_agent":"nsq_bench""#);
-    if let Some(interval) = heartbeat_ms {
+    if let Some(interval) = identity.heartbeat_ms {
         let _ = write!(json, r#","heartbeat_interval":{interval}"#);
+    }
+    if let Some(timeout) = identity.output_buffer_ms {
+        let _ = write!(json, r#","output_buffer_timeout":{timeout}"#);
+    }
+    if !identity.features.is_empty() {
+        json.push_str(r#","feature_negotiation":true"#);
+    }
+    for feature in &identity.features {
+        let _ = write!(json, r#","{feature}":true"#);
     }
     json.push('}');
     let mut out = b"IDENTIFY\n".to_vec();
     push_sized(&mut out, json.as_bytes());
     out
-}
-
-/// Appends `PUB <topic>\n` and the body.
-pub(crate) fn push_publish(out: &mut Vec<u8>, topic: &str, body: &[u8]) {
-    out.extend_from_slice(format!("PUB {topic}\n").as_bytes());
-    push_sized(out, body);
-}
-
-/// Appends `MPUB <topic>\n` with `count` copies of the body.
-pub(crate) fn push_multi_publish(out: &mut Vec<u8>, topic: &str, body: &[u8], count: u32) {
-    out.extend_from_slice(format!("MPUB {topic}\n").as_bytes());
-    let mut batch = count.to_be_bytes().to_vec();
-    for _ in 0..count {
-        push_sized(&mut batch, body);
-    }
-    push_sized(out, &batch);
 }
 
 fn push_sized(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -191,17 +197,16 @@ mod tests {
     #[test]
     fn commands_have_their_golden_bytes() {
         let mut out = Vec::new();
-        push_publish(&mut out, "t", b"ab");
-        assert_eq!(out, b"PUB t\n\0\0\0\x02ab");
-        out.clear();
-        push_multi_publish(&mut out, "t", b"ab", 2);
-        assert_eq!(out, b"MPUB t\n\0\0\0\x10\0\0\0\x02\0\0\0\x02ab\0\0\0\x02ab");
-        out.clear();
         push_finish(&mut out, b"0123456789abcdef");
         assert_eq!(out, b"FIN 0123456789abcdef\n");
-        assert_eq!(out.len(), FIN_BYTES);
-        assert_eq!(identify(Some(-1))[..9], *b"IDENTIFY\n");
-        assert!(identify(Some(-1)).ends_with(br#""heartbeat_interval":-1}"#));
+        out.clear();
+        push_requeue(&mut out, b"0123456789abcdef", 1500);
+        assert_eq!(out, b"REQ 0123456789abcdef 1500\n");
+        let mut identity = Identity { heartbeat_ms: Some(-1), ..Identity::default() };
+        assert_eq!(identify(&identity)[..9], *b"IDENTIFY\n");
+        assert!(identify(&identity).ends_with(br#""heartbeat_interval":-1}"#));
+        identity.features = vec!["snappy"];
+        assert!(identify(&identity).ends_with(br#","feature_negotiation":true,"snappy":true}"#));
         assert_eq!(message_frame_bytes(4), message(1, b"0123456789abcdef", b"body").len());
     }
 }

@@ -1,8 +1,8 @@
 //! One thread of the generator: opens its share of the connections, then drives them all on a ring
 //! of its own.
 
-use std::net::{Shutdown, SocketAddr};
-use std::rc::Rc;
+use std::net::Shutdown;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -12,12 +12,17 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_uring::net::TcpStream;
 
 use crate::connection::{Opening, open};
-use crate::histogram::{Recorder, Timings};
-use crate::load::{self, Surroundings};
-use crate::open_loop::{self, Outstanding, Template};
+use crate::consume::{self, Consumer};
+use crate::encode::Encoder;
+use crate::endpoint::Endpoint;
+use crate::histogram::Recorder;
+use crate::load::{self, Source, Surroundings, TaskEnd};
+use crate::open_loop;
 use crate::progress::{Phase, Progress};
 use crate::scenario::{Kind, Plan};
 use crate::tape::Tape;
+use crate::timeline::IntervalTimings;
+use crate::verify::{Delivered, Published};
 use crate::wire;
 
 /// Submission queue entries of a thread's ring.
@@ -30,9 +35,16 @@ pub(crate) enum Event {
     /// All connections are open. Carries the kernel's id of the thread.
     Ready(i32),
     /// The run is over and all connections have ended as they should.
-    Done(Box<Timings>),
+    Done(Box<IntervalTimings>, Books),
     /// The run cannot go on.
     Failed(anyhow::Error),
+}
+
+/// What a thread's connections published and were delivered, when the run is verified.
+#[derive(Default)]
+pub(crate) struct Books {
+    pub(crate) published: Vec<Published>,
+    pub(crate) delivered: Vec<Delivered>,
 }
 
 /// The work of one thread.
@@ -42,7 +54,12 @@ pub(crate) struct Assignment {
     /// Core to stay on.
     pub(crate) cpu: Option<usize>,
     pub(crate) spin: bool,
-    pub(crate) address: SocketAddr,
+    /// Length of the timeline's intervals.
+    pub(crate) interval_ns: u64,
+    /// Where the daemon takes publishes.
+    pub(crate) endpoint: Endpoint,
+    /// Where it speaks NSQ's protocol: another place when publishes go over HTTP.
+    pub(crate) tcp_endpoint: Endpoint,
     /// Names of one length.
     pub(crate) topics: Arc<Vec<String>>,
     pub(crate) plan: Arc<Plan>,
@@ -55,7 +72,7 @@ pub(crate) fn spawn(assignment: Assignment, events: Sender<(usize, Event)>) -> R
     let body = move || {
         let thread = assignment.thread;
         let end = match assignment.run(&events) {
-            Ok(timings) => Event::Done(Box::new(timings)),
+            Ok((timings, books)) => Event::Done(Box::new(timings), books),
             Err(error) => Event::Failed(error),
         };
         // Nobody listens any more when another thread has failed first.
@@ -82,12 +99,13 @@ pub(crate) fn stay_on(cpus: &rustix::thread::CpuSet) -> Result<()> {
 enum Role {
     /// The connection of this number among all that publish.
     Produce(usize),
-    Consume,
+    /// Of the consumers of all channels of all topics.
+    Consume(usize),
     Idle,
 }
 
 impl Assignment {
-    fn run(&self, events: &Sender<(usize, Event)>) -> Result<Timings> {
+    fn run(&self, events: &Sender<(usize, Event)>) -> Result<(IntervalTimings, Books)> {
         if let Some(cpu) = self.cpu {
             pin(cpu)?;
         }
@@ -104,7 +122,9 @@ impl Assignment {
             plan: Arc::clone(&self.plan),
             progress: Arc::clone(&self.progress),
             thread: self.thread,
-            recorder: Recorder::new(),
+            recorder: Recorder::new(self.interval_ns),
+            endpoint: self.endpoint.clone(),
+            opening: self.opening(None),
         });
         let ended = runtime.block_on(self.drive(Rc::clone(&here), roles));
         if ended.is_err() {
@@ -112,7 +132,7 @@ impl Assignment {
             // ends on this error anyway.
             std::mem::forget(runtime);
         }
-        ended.map(|()| here.recorder.timings())
+        ended.map(|books| (here.recorder.take(), books))
     }
 
     /// Which of `count` connections are this thread's.
@@ -120,26 +140,44 @@ impl Assignment {
         (self.thread..count).step_by(self.threads)
     }
 
+    /// How a connection starts, with SUB if there is one.
+    fn opening(&self, subscribe: Option<Vec<u8>>) -> Opening {
+        let plan = &self.plan;
+        Opening {
+            identify: plan.identify.then(|| wire::identify(&plan.identity())),
+            demands: plan.features.clone(),
+            http: plan.http && subscribe.is_none(),
+            subscribe,
+        }
+    }
+
     fn open_all(&self) -> Result<Vec<(Role, std::net::TcpStream)>> {
         let plan = &self.plan;
-        let identify = plan.identify.then(|| wire::identify(plan.heartbeat_ms));
         let mut roles = Vec::new();
-        if plan.consumes() {
-            let each = plan.channels * plan.consumers;
-            for index in self.share(plan.topics * each) {
-                let (topic, channel) = (&self.topics[index / each], index % plan.channels);
-                let subscribe = Some(wire::subscribe(topic, &format!("channel_{channel}")));
-                let opening = Opening { identify: identify.clone(), subscribe };
-                roles.push((Role::Consume, open(self.address, &opening)?));
-            }
+        for index in self.share(plan.consumer_connections()) {
+            let (topic, channel) = self.place(index);
+            let suffix = if plan.ephemeral { "#ephemeral" } else { "" };
+            let channel = format!("channel_{channel}{suffix}");
+            let subscribe = wire::subscribe(&self.topics[topic], &channel);
+            let stream = open(&self.tcp_endpoint, &self.opening(Some(subscribe)))?;
+            roles.push((Role::Consume(index), stream));
         }
-        let opening = Opening { identify, subscribe: None };
+        let idle = Opening { http: false, ..self.opening(None) };
+        for _ in self.share(plan.idle) {
+            roles.push((Role::Idle, open(&self.tcp_endpoint, &idle)?));
+        }
+        let opening = self.opening(None);
         for index in self.share(plan.connections) {
-            let stream = open(self.address, &opening)?;
             let role = if plan.kind == Kind::Idle { Role::Idle } else { Role::Produce(index) };
-            roles.push((role, stream));
+            roles.push((role, open(&self.endpoint, &opening)?));
         }
         Ok(roles)
+    }
+
+    /// The topic and the channel of a consumer.
+    fn place(&self, consumer: usize) -> (usize, usize) {
+        let each = self.plan.channels * self.plan.consumers;
+        (consumer / each, consumer % self.plan.channels)
     }
 
     /// Runs all connections to their end.
@@ -147,13 +185,19 @@ impl Assignment {
         &self,
         here: Rc<Surroundings>,
         roles: Vec<(Role, std::net::TcpStream)>,
-    ) -> Result<()> {
+    ) -> Result<Books> {
         let (done, mut ended) = unbounded_channel();
         let mut streams = Vec::with_capacity(roles.len());
+        let consumers = roles.iter().filter(|(role, _)| matches!(role, Role::Consume(_))).count();
         for (role, stream) in roles {
             let stream = Rc::new(TcpStream::from_std(stream));
-            self.start(&here, role, &stream, &done);
-            streams.push(stream);
+            // A producer that connects anew must be able to close it.
+            streams.push(Rc::downgrade(&stream));
+            match role {
+                Role::Idle => launch(&done, load::idle(Rc::clone(&here), stream)),
+                Role::Consume(index) => self.consume(&here, index, &stream, consumers, &done),
+                Role::Produce(index) => self.produce(&here, index, &stream, &done),
+            }
         }
         drop(done);
         if self.spin {
@@ -165,17 +209,22 @@ impl Assignment {
             });
         }
         let mut closing = false;
+        let mut books = Books::default();
         loop {
             match tokio::time::timeout(TICK, ended.recv()).await {
-                Ok(None) if closing => return Ok(()),
+                Ok(None) if closing => return Ok(books),
                 // The thread stays until the end: its CPU time is read from outside.
                 Ok(None) => tokio::time::sleep(TICK).await,
-                Ok(Some(result)) => result?,
+                Ok(Some(end)) => match end? {
+                    TaskEnd::Published(published) => books.published.push(published),
+                    TaskEnd::Delivered(delivered) => books.delivered.push(*delivered),
+                    TaskEnd::Nothing => {}
+                },
                 Err(_) => {}
             }
             if self.progress.reached(Phase::Stop) && !closing {
                 closing = true;
-                for stream in &streams {
+                for stream in streams.iter().filter_map(Weak::upgrade) {
                     // It ends a read that waits; a connection that is closed already is fine.
                     let _ = stream.shutdown(Shutdown::Both);
                 }
@@ -183,63 +232,88 @@ impl Assignment {
         }
     }
 
-    /// Starts the tasks of one connection.
-    fn start(
+    /// Starts the tasks of a consumer.
+    fn consume(
         &self,
         here: &Rc<Surroundings>,
-        role: Role,
+        index: usize,
         stream: &Rc<TcpStream>,
-        done: &UnboundedSender<Result<()>>,
+        peers: usize,
+        done: &UnboundedSender<Result<TaskEnd>>,
     ) {
-        let (here, ours) = (Rc::clone(here), Rc::clone(stream));
-        match role {
-            Role::Idle => launch(done, load::idle(here, ours)),
-            Role::Consume => {
-                launch(done, load::ready_at_load(Rc::clone(&here), Rc::clone(&ours)));
-                launch(done, load::consume(here, ours));
+        launch(done, consume::ready_at_load(Rc::clone(here), Rc::clone(stream)));
+        let (topic, channel) = self.place(index);
+        let place_in_channel = index / self.plan.channels % self.plan.consumers;
+        let later = (place_in_channel < self.plan.slow_consumers).then(|| {
+            let (later, work) = unbounded_channel();
+            launch(done, consume::finish_slowly(Rc::clone(here), Rc::clone(stream), work));
+            later
+        });
+        let consumer = Consumer {
+            here: Rc::clone(here),
+            delivered: Delivered::new(number(topic), number(channel)),
+            later,
+            random: fastrand::Rng::with_seed(index as u64 + 1),
+        };
+        launch(done, consumer.run(Rc::clone(stream), peers));
+    }
+
+    /// Starts the tasks of a producer.
+    fn produce(
+        &self,
+        here: &Rc<Surroundings>,
+        index: usize,
+        stream: &Rc<TcpStream>,
+        done: &UnboundedSender<Result<TaskEnd>>,
+    ) {
+        let (plan, number) = (&self.plan, number(index));
+        let topics = self.topics_of(index);
+        let encoder = Encoder::new(plan, number, &topics);
+        if plan.is_open_loop() && plan.kind != Kind::Drain {
+            return open_loop::launch(here, stream, encoder, number, 0, done);
+        }
+        let source = match plan.stamped() {
+            true => Source::Fresh(encoder, Vec::new()),
+            false => Source::Tape(Tape::new(encoder, plan.in_flight)),
+        };
+        let producer = load::Producer::new(Rc::clone(here), Rc::clone(stream), source, number);
+        match (plan.kind, plan.is_open_loop()) {
+            (Kind::Drain, true) => {
+                let (here, stream) = (Rc::clone(here), Rc::clone(stream));
+                let later = done.clone();
+                launch(done, async move {
+                    let (kept, commands) = producer.fill().await?;
+                    let encoder = kept.unwrap_or_else(|| Encoder::new(&here.plan, number, &topics));
+                    open_loop::launch(&here, &stream, encoder, number, commands, &later);
+                    Ok(TaskEnd::Nothing)
+                });
             }
-            Role::Produce(index) if self.plan.kind == Kind::Latency => {
-                let body = self.body();
-                let topics = self.topics_of(index);
-                let templates = topics.iter().map(|topic| Template::new(topic, &body)).collect();
-                let outstanding = Rc::new(Outstanding::new());
-                let answers = open_loop::take_answers(
-                    Rc::clone(&here),
-                    Rc::clone(&ours),
-                    Rc::clone(&outstanding),
-                );
-                launch(done, answers);
-                launch(done, open_loop::send_when_due(here, ours, outstanding, templates, index));
-            }
-            Role::Produce(index) => {
-                let (batch, in_flight) = (self.plan.batch, self.plan.in_flight);
-                let tape = Tape::new(&self.topics_of(index), &self.body(), batch, in_flight);
-                let first_phase =
-                    if self.plan.kind == Kind::Drain { Phase::Fill } else { Phase::Load };
-                launch(done, load::produce(here, ours, tape, first_phase));
-            }
+            (Kind::Drain, false) => launch(done, producer.run(Phase::Fill)),
+            _ => launch(done, producer.run(Phase::Load)),
         }
     }
 
-    /// The topics of a producer: one when there are as many producers as topics, else its share.
-    fn topics_of(&self, index: usize) -> Vec<String> {
+    /// The topics of a producer, by number and name: one when there are as many producers as
+    /// topics, else its share.
+    fn topics_of(&self, index: usize) -> Vec<(u32, String)> {
         let (producers, topics) = (self.plan.connections, self.topics.len());
-        if producers >= topics {
-            return vec![self.topics[index % topics].clone()];
-        }
-        (index..topics).step_by(producers).map(|topic| self.topics[topic].clone()).collect()
-    }
-
-    /// The same for every message of every run, and not compressible.
-    fn body(&self) -> Vec<u8> {
-        let mut random = fastrand::Rng::with_seed(42);
-        std::iter::repeat_with(|| random.u8(..)).take(self.plan.body_bytes).collect()
+        let (first, step) = match producers >= topics {
+            true => (index % topics, topics),
+            false => (index, producers),
+        };
+        let mine = (first..topics).step_by(step);
+        mine.map(|topic| (number(topic), self.topics[topic].clone())).collect()
     }
 }
 
-fn launch(
-    done: &UnboundedSender<Result<()>>,
-    task: impl std::future::Future<Output = Result<()>> + 'static,
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a run has far fewer topics and connections")
+}
+
+/// Starts a task; its end is told to `done`.
+pub(crate) fn launch(
+    done: &UnboundedSender<Result<TaskEnd>>,
+    task: impl std::future::Future<Output = Result<TaskEnd>> + 'static,
 ) {
     let done = done.clone();
     tokio_uring::spawn(async move {
