@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -116,26 +116,51 @@ pub(crate) fn quick(flags: &QuickFlags) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The daemon that was named, is beside this program, or is in PATH.
+/// The daemon that was named, is beside this program, can be built beside it, or is in PATH.
 fn find_daemon(flags: &QuickFlags) -> Result<PathBuf> {
     if let Some(path) = &flags.daemon {
         return fresh::program(path);
     }
     let own = std::env::current_exe().context("where is nsq_bench?")?;
     let beside = own.with_file_name("nsqd");
-    let found = if beside.is_file() { Some(beside.clone()) } else { fresh::in_path("nsqd") };
-    found.with_context(|| {
-        let release = match cfg!(debug_assertions) {
-            true => "",
-            false => " --release",
-        };
+    if beside.is_file() || build_beside(&beside)? {
+        return Ok(beside);
+    }
+    fresh::in_path("nsqd").with_context(|| {
         format!(
-            "there is no nsqd at {} and none in PATH. Build it first:\n\n    cargo build{release}\
+            "there is no nsqd at {} and none in PATH. Build it first:\n\n    cargo build{RELEASE}\
              \n\nor name one with --daemon PATH.",
             beside.display()
         )
     })
 }
+
+/// Under `cargo run` of this package alone the daemon may not be built yet: cargo builds it, where
+/// it built this program. Returns whether it is there then.
+fn build_beside(beside: &Path) -> Result<bool> {
+    let manifest = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    let target = beside.parent().and_then(Path::parent);
+    let (Some(cargo), Some(target)) = (std::env::var_os("CARGO"), target) else {
+        return Ok(false);
+    };
+    if !manifest.is_file() {
+        return Ok(false);
+    }
+    let arguments = format!("build{RELEASE} --package ringmain --bin nsqd");
+    writeln!(std::io::stderr(), "nsqd is not built yet: cargo {arguments}")?;
+    let status = Command::new(cargo)
+        .args(arguments.split_whitespace())
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target)
+        .status()
+        .context("cannot run cargo to build nsqd")?;
+    Ok(status.success() && beside.is_file())
+}
+
+/// The flag that builds what this program was built as.
+const RELEASE: &str = if cfg!(debug_assertions) { "" } else { " --release" };
 
 /// A line for each step.
 fn table(reports: &[Document]) -> String {

@@ -1,6 +1,6 @@
 //! What happened when: latencies by interval, recorded by one thread each and merged by addition,
-//! and the counters at the ends of the intervals. An interval is a second, shorter in short runs and
-//! longer in long ones.
+//! and the counters at the ends of the intervals. An interval is a second, shorter in short runs
+//! and longer in long ones.
 //!
 //! A sample is filed under the interval in which it was complete, so the intervals of a stall are
 //! empty and the next one shows its length.

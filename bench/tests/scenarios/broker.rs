@@ -197,21 +197,32 @@ fn serve(stream: &TcpStream, queues: &Arc<Queues>, manner: Manner) -> Option<()>
                 _ => {}
             }
         }
-        for mut body in bodies {
+        for body in bodies {
             published += 1;
-            let copies = match manner {
-                _ if !published.is_multiple_of(10) => 1,
-                Manner::Forgetful => 0,
-                Manner::Doubling => 2,
-                _ => 1,
-            };
-            if manner == Manner::Corrupting && published.is_multiple_of(10) {
-                *body.last_mut().unwrap() ^= 1;
-            }
-            (0..copies).for_each(|_| queues.publish(words[1], &body, delay));
+            take(queues, words[1], body, delay, (manner, published));
         }
         (&*stream).write_all(&answer).ok()?;
     }
+}
+
+/// Keeps a published message in this broker's manner: every tenth is treated specially.
+fn take(
+    queues: &Queues,
+    topic: &str,
+    mut body: Vec<u8>,
+    delay: Duration,
+    (manner, number): (Manner, u32),
+) {
+    let tenth = number.is_multiple_of(10);
+    let copies = match manner {
+        Manner::Forgetful if tenth => 0,
+        Manner::Doubling if tenth => 2,
+        _ => 1,
+    };
+    if manner == Manner::Corrupting && tenth {
+        *body.last_mut().unwrap() ^= 1;
+    }
+    (0..copies).for_each(|_| queues.publish(topic, &body, delay));
 }
 
 /// Serves publishes on a connection that is kept alive; `POST` has been read.
