@@ -189,19 +189,30 @@ fn serve(stream: &TcpStream, queues: &Arc<Queues>, manner: Manner) -> Option<()>
             other => panic!("unexpected command {other:?}"),
         };
         if !bodies.is_empty() {
-            match manner {
-                Manner::Refusing => answer = frame(1, b"E_PUB_FAILED PUB failed for the test"),
-                Manner::Silent => continue,
-                Manner::Limited => std::thread::sleep(Duration::from_millis(1)),
-                Manner::Beating => answer = [frame(0, b"_heartbeat_"), answer].concat(),
-                _ => {}
-            }
+            let Some(given) = manner.answer(answer) else { continue };
+            answer = given;
         }
         for body in bodies {
             published += 1;
             take(queues, words[1], body, delay, (manner, published));
         }
         (&*stream).write_all(&answer).ok()?;
+    }
+}
+
+impl Manner {
+    /// What a publish is answered with, if at all, that would be answered `OK` in good manners.
+    fn answer(self, ok: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Self::Refusing => Some(frame(1, b"E_PUB_FAILED PUB failed for the test")),
+            Self::Silent => None,
+            Self::Limited => {
+                std::thread::sleep(Duration::from_millis(1));
+                Some(ok)
+            }
+            Self::Beating => Some([frame(0, b"_heartbeat_"), ok].concat()),
+            _ => Some(ok),
+        }
     }
 }
 
