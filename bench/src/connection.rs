@@ -14,8 +14,9 @@ use crate::endpoint::Endpoint;
 use crate::http;
 use crate::wire::{self, Frame};
 
-/// Time the daemon has to answer each command of a connection's start.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time the daemon has to answer each command of a connection's start. Some write a list of all
+/// topics to disk first, whenever one is new.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest answer expected while a connection starts.
 const OPEN_FRAME_BYTES_MAX: usize = 64 * 1024;
 

@@ -135,11 +135,15 @@ impl Sweep {
                 shown(point.end_to_end_p99_us, 0),
                 shown(point.server_cpu_us_per_message, 2),
                 point.generator_busy,
-                if point.good {
-                    String::new()
-                } else {
-                    format!("  past {}", point.invalid.join(", "))
-                },
+                if point.good { "" } else { "  past" },
+            );
+        }
+        let limited =
+            self.points.iter().any(|point| !point.good && point.generator_busy > SATURATED);
+        if limited && self.knee_per_s.is_some() {
+            out.push_str(
+                "The generator was busy past the knee: the daemon may do better. Give it --spin, or \
+                 more --threads and cores.\n",
             );
         }
         out
@@ -166,7 +170,6 @@ impl Point {
                 .and_then(|one| one.cpu_us_per_message),
             generator_busy: figures.generator_busy,
             good: figures.rate_reached == Some(true)
-                && figures.generator_busy <= SATURATED
                 && judged_us.is_some_and(|p99_us| p99_us <= bound_us),
             invalid: figures.invalid.clone(),
         }
