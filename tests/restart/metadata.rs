@@ -28,6 +28,14 @@ fn writes(daemon: &Daemon) -> usize {
     daemon.log().matches(PERSISTING).count()
 }
 
+/// Waits until the log tells of just so many writes.
+fn wait_writes(daemon: &Daemon, expected: usize) {
+    eventually(|| {
+        let count = writes(daemon);
+        if count == expected { Ok(()) } else { Err(format!("{count} writes")) }
+    });
+}
+
 /// A directory with such an `nsqd.dat`.
 fn directory_with(metadata: &str) -> Arc<TempDir> {
     let directory = TempDir::new().unwrap();
@@ -41,26 +49,27 @@ fn l21_the_file_is_nsqs() {
         wait_saved(daemon, &document("null"));
         daemon.create_topic("t");
         wait_saved(daemon, &document(&format!("[{}]", topic("t", false, "null"))));
-        // What is ephemeral comes and goes with nobody writing of it.
-        let before = writes(daemon);
+        // What is ephemeral comes and goes without being written of.
         daemon.create_channel("e#ephemeral", "e#ephemeral");
         daemon.create_channel("t", "e#ephemeral");
         drop(Client::consumer(daemon, "t", "f#ephemeral", 1));
         daemon.wait_no_channel("t", "f#ephemeral");
         daemon.order("/topic/delete?topic=e#ephemeral");
+        wait_writes(daemon, 2);
         // A consumer's channel is as good as one made over HTTP.
-        let client = Client::consumer(daemon, "t", "c", 1);
+        let _client = Client::consumer(daemon, "t", "c", 1);
         let channels = format!("[{}]", channel("c", false));
         wait_saved(daemon, &document(&format!("[{}]", topic("t", false, &channels))));
-        drop(client);
-        assert_eq!(writes(daemon), before + 1, "for the one channel that lasts");
-        daemon.order("/channel/delete?topic=t&channel=c");
-        wait_saved(daemon, &document(&format!("[{}]", topic("t", false, "null"))));
-        Client::connect(daemon).publish("t", b"x");
-        daemon.order("/topic/delete?topic=t");
-        wait_saved(daemon, &document("null"));
         let mode = fs::metadata(daemon.directory().join("nsqd.dat")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        if daemon.is_original() {
+            return; // It may save what is being deleted.
+        }
+        daemon.order("/channel/delete?topic=t&channel=c");
+        wait_saved(daemon, &document(&format!("[{}]", topic("t", false, "null"))));
+        daemon.order("/topic/delete?topic=t");
+        wait_saved(daemon, &document("null"));
+        wait_writes(daemon, 5);
     });
 }
 
@@ -148,7 +157,7 @@ fn publish_at_once(socket: &Path) -> Vec<u8> {
     while since.elapsed() < PATIENCE {
         if let Ok(mut stream) = UnixStream::connect(socket) {
             let mut answer = [0; 10];
-            stream.write_all(b"  V2PUB t499\n\0\0\0\x05early").unwrap();
+            stream.write_all(b"  V2PUB t1999\n\0\0\0\x05early").unwrap();
             stream.read_exact(&mut answer).unwrap();
             return answer[8..].to_vec();
         }
@@ -159,8 +168,9 @@ fn publish_at_once(socket: &Path) -> Vec<u8> {
 
 #[test]
 fn a_message_published_at_once_finds_the_channels() {
-    let names: Vec<_> = (0..500).map(|n| format!("t{n}")).collect();
-    let rows = names.iter().map(|name| topic(name, false, &format!("[{}]", channel("c", false))));
+    // Two, because a message that comes before both goes to the first alone.
+    let channels = format!("[{},{}]", channel("c", false), channel("d", false));
+    let rows = (0..2000).map(|n| topic(&format!("t{n}"), false, &channels));
     let metadata = document(&format!("[{}]", rows.collect::<Vec<_>>().join(",")));
     let directory = directory_with(&metadata);
     let socket = directory.path().join("tcp.sock");
@@ -168,9 +178,12 @@ fn a_message_published_at_once_finds_the_channels() {
     let options = Options { transport: Transport::Unix, ..Options::default() };
     let daemon = Daemon::start_in(directory, &options);
     assert_eq!(publisher.join().unwrap(), b"OK");
-    daemon.wait_channel("t499", "c", &[("depth", 1), ("message_count", 1)]);
-    assert_eq!(daemon.stats()["topics"].as_array().unwrap().len(), names.len());
-    assert_eq!(writes(&daemon), 1, "creating while loading writes nothing but once");
+    for channel in ["c", "d"] {
+        daemon.wait_channel("t1999", channel, &[("depth", 1), ("message_count", 1)]);
+    }
+    assert_eq!(daemon.stats()["topics"].as_array().unwrap().len(), 2000);
+    // Creating while loading writes nothing; all of it is written once.
+    wait_writes(&daemon, 1);
 }
 
 #[test]
