@@ -33,6 +33,7 @@ use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -66,7 +67,8 @@ pub struct ControlConfig {
 #[derive(Debug)]
 pub struct ControlThread {
     close_http: watch::Sender<bool>,
-    http_closed: mpsc::Receiver<()>,
+    /// Ends when the last request has been answered.
+    http_closed: mpsc::Receiver<Infallible>,
     finish: watch::Sender<bool>,
     thread: thread::JoinHandle<()>,
 }
@@ -78,7 +80,7 @@ pub struct ControlThread {
 pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
     let (close_http, close) = watch::channel(false);
     let (finish, finished) = watch::channel(false);
-    let (closed, http_closed) = mpsc::channel();
+    let (http, http_closed) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
@@ -88,7 +90,7 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
         runtime.block_on(serve(
             config,
             signals,
-            Orders { close_http: close, closed, finish: finished },
+            Orders { close_http: close, http, finish: finished },
         ));
     })?;
     Ok(ControlThread { close_http, http_closed, finish, thread })
@@ -99,14 +101,14 @@ impl ControlThread {
     /// for it. Shards must still answer their mail meanwhile.
     pub fn close_http(&self) {
         self.close_http.send_replace(true);
-        // A thread that has ended has no HTTP either.
+        // Nothing is ever sent: this waits for the other end to be dropped.
         let _ = self.http_closed.recv();
     }
 
     /// As [`Self::close_http`], if it was not called yet; then writes the metadata a last time and
     /// joins the thread. Shards must still answer their mail meanwhile.
     pub fn stop(self) {
-        self.close_http.send_replace(true);
+        self.close_http();
         self.finish.send_replace(true);
         self.thread.join().expect("a panic of the control thread ends the process");
     }
@@ -115,7 +117,8 @@ impl ControlThread {
 /// What the control thread is told in the course of its life, and what it says.
 struct Orders {
     close_http: watch::Receiver<bool>,
-    closed: mpsc::Sender<()>,
+    /// Dropped when the last request has been answered.
+    http: mpsc::Sender<Infallible>,
     finish: watch::Receiver<bool>,
 }
 
@@ -155,8 +158,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     if let Some(http) = http {
         http.await.expect("a panic of a task ends the process");
     }
-    // Nobody waits for this when the thread is stopped in one go.
-    let _ = orders.closed.send(());
+    drop(orders.http);
     let keeper = keeper.await.expect("a panic of a task ends the process");
     keeper.persist(&control.shards).await;
 }
