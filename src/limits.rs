@@ -188,6 +188,21 @@ pub const HTTP_STATS_AT_ONCE_MAX: usize = 2;
 /// How long HTTP requests in progress may take to finish when the daemon stops.
 pub const HTTP_STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Least time between two writes of `nsqd.dat` that nobody waits for, so that a burst of new topics
+/// is one write; also what a new topic may take longer to be in the file.
+pub const METADATA_REST: Duration = Duration::from_millis(20);
+
+/// How long after a failed write of `nsqd.dat` it is tried again.
+pub const METADATA_RETRY: Duration = Duration::from_secs(1);
+
+/// HTTP requests waiting for `nsqd.dat` to be written whose number the writer knows; further ones
+/// wait for a place.
+pub const METADATA_ASKERS_MAX: usize = 64;
+
+/// Topics brought back at a time when the daemon starts; a shard's inbox must hold that many.
+pub const RESTORED_AT_ONCE: usize = 256;
+
+const _: () = assert!(RESTORED_AT_ONCE <= CONTROL_MAIL_MAX);
 const _: () = assert!(HTTP_BODY_BYTES_MAX >= 2 * BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(HTTP_IDLE_TIME_MAX.as_secs() > ADMIN_REPLY_WAIT_MAX.as_secs());
 const _: () = assert!(SHARED_BODY_BYTES_MIN < SLAB_BYTES / 2);

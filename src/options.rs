@@ -33,12 +33,30 @@ pub fn version_text() -> String {
     format!("nsqd v{VERSION} (built w/rust{})", env!("RINGMAIN_RUSTC_VERSION"))
 }
 
-/// Reads the arguments that follow the program's name, and the configuration file they name.
+/// Reads the arguments that follow the program's name, and the configuration file they name, and
+/// checks them.
+///
+/// # Errors
+/// As [`read`] and [`check`].
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit> {
+    check(read(arguments)?)
+}
+
+/// Checks that a daemon can run with these options, and completes them.
+///
+/// # Errors
+/// An [`Exit`] with the first thing that is wrong.
+pub fn check(options: Options) -> Result<Options, Exit> {
+    validate::validate(options)
+}
+
+/// Reads the arguments that follow the program's name, and the configuration file they name. What
+/// they say has a form, but is not checked yet: NSQ locks the data directory before that.
 ///
 /// # Errors
 /// An [`Exit`] when there is nothing to run: the version or help was asked for, or something is
-/// wrong with what was given.
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit> {
+/// wrong with the form.
+pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit> {
     let command = Options::command();
     let normalised = argv::normalise(&command, arguments);
     let given =
@@ -63,7 +81,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit>
     });
     flags.extend(normalised.flags);
     let all = matches(&command, &flags).map_err(|error| Exit::flag(&command, &error))?;
-    validate::validate(options_of(&all))
+    Ok(options_of(&all))
 }
 
 impl Options {

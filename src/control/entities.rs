@@ -109,7 +109,11 @@ async fn act_on_topic(
     action: TopicAction,
 ) -> Result<Reply, Fault> {
     let request = |topic, _| AdminRequest::Topic { topic, action };
-    outcome(control.shards.ask_home(topic, false, request).await)
+    let reply = outcome(control.shards.ask_home(topic, false, request).await)?;
+    if matches!(action, TopicAction::Pause | TopicAction::Unpause) {
+        persist(control).await?;
+    }
+    Ok(reply)
 }
 
 async fn act_on_channel(
@@ -119,7 +123,17 @@ async fn act_on_channel(
 ) -> Result<Reply, Fault> {
     let (topic, channel) = query.topic_and_channel()?;
     let request = |topic, _| AdminRequest::Channel { topic, channel, action };
-    outcome(control.shards.ask_home(topic, false, request).await)
+    let reply = outcome(control.shards.ask_home(topic, false, request).await)?;
+    if matches!(action, ChannelAction::Pause | ChannelAction::Unpause) {
+        persist(control).await?;
+    }
+    Ok(reply)
+}
+
+/// A pause that was answered must survive a crash. When it cannot be written it is in force all
+/// the same, and it is tried again; the client is told that it is not safe yet.
+async fn persist(control: &Control) -> Result<(), Fault> {
+    if control.persist.now().await { Ok(()) } else { Err(INTERNAL_ERROR) }
 }
 
 fn outcome(reply: Result<AdminReply, Unavailable>) -> Result<Reply, Fault> {

@@ -67,3 +67,10 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
     Ok((host, port).to_socket_addrs()?.collect())
 }
+
+/// An error of the system as Go words it: without the number.
+pub fn go_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    words.to_lowercase()
+}

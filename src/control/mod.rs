@@ -1,10 +1,11 @@
-//! The control thread: the HTTP API and the signals.
+//! The control thread: the HTTP API, the signals, and the file of topics and channels.
 //!
 //! It runs a tokio runtime of its own and owns nothing of the data path. What it wants of topics
 //! it asks of their shards by mail ([`shards`]); a slow HTTP client, a large `/stats` or a stall
 //! here costs a shard nothing.
 
 pub mod listener;
+pub mod metadata;
 pub mod shards;
 
 mod body;
@@ -30,9 +31,11 @@ pub use signals::StopSignal;
 use crate::limits::LOG_DROPS_REPORTED_EVERY;
 use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
+use metadata::{Keeper, MetadataConfig};
 use state::Control;
+use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use tokio::sync::watch;
 
@@ -50,6 +53,11 @@ pub struct ControlConfig {
     pub log_filter: Option<LogFilter>,
     /// Log lines that were dropped are reported, when there is a way to know.
     pub dropped_lines: Option<DroppedLines>,
+    /// Topics and channels across restarts.
+    pub metadata: MetadataConfig,
+    /// Called once, on the control thread, when the shards have what was in the file and it has
+    /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
+    pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
     /// Called once, on the control thread, at the first SIGINT or SIGTERM. It must not block;
     /// the thread keeps serving until [`ControlThread::stop`].
     pub on_stop: Box<dyn FnOnce(StopSignal) + Send>,
@@ -58,7 +66,10 @@ pub struct ControlConfig {
 /// The running control thread.
 #[derive(Debug)]
 pub struct ControlThread {
-    stop: watch::Sender<bool>,
+    close_http: watch::Sender<bool>,
+    /// Ends when the last request has been answered.
+    http_closed: mpsc::Receiver<Infallible>,
+    finish: watch::Sender<bool>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -67,42 +78,72 @@ pub struct ControlThread {
 /// # Errors
 /// When the thread, its runtime or the signal watch cannot be set up.
 pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
-    let (stop, stopped) = watch::channel(false);
+    let (close_http, close) = watch::channel(false);
+    let (finish, finished) = watch::channel(false);
+    let (http, http_closed) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
         signals::Signals::watch()?
     };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
-        runtime.block_on(serve(config, signals, stopped));
+        runtime.block_on(serve(
+            config,
+            signals,
+            Orders { close_http: close, http, finish: finished },
+        ));
     })?;
-    Ok(ControlThread { stop, thread })
+    Ok(ControlThread { close_http, http_closed, finish, thread })
 }
 
 impl ControlThread {
-    /// Stops accepting, lets running requests finish for a bounded time, and joins the thread.
-    /// Shards must still answer their mail meanwhile.
+    /// Stops accepting, and returns when running requests have finished, or have had the time
+    /// for it. Shards must still answer their mail meanwhile.
+    pub fn close_http(&self) {
+        self.close_http.send_replace(true);
+        // Nothing is ever sent: this waits for the other end to be dropped.
+        let _ = self.http_closed.recv();
+    }
+
+    /// As [`Self::close_http`], if it was not called yet; then writes the metadata a last time and
+    /// joins the thread. Shards must still answer their mail meanwhile.
     pub fn stop(self) {
-        self.stop.send_replace(true);
+        self.close_http();
+        self.finish.send_replace(true);
         self.thread.join().expect("a panic of the control thread ends the process");
     }
 }
 
-async fn serve(
-    config: ControlConfig,
-    mut signals: signals::Signals,
-    mut stop: watch::Receiver<bool>,
-) {
+/// What the control thread is told in the course of its life, and what it says.
+struct Orders {
+    close_http: watch::Receiver<bool>,
+    /// Dropped when the last request has been answered.
+    http: mpsc::Sender<Infallible>,
+    finish: watch::Receiver<bool>,
+}
+
+async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
     let http_port = config.http.as_ref().map_or(0, HttpListener::port);
+    let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(
         config.options,
         config.shards,
         state::Ports { tcp: config.tcp_port, http: http_port },
         config.log_filter,
+        persist,
     ));
+    let ready = bring_back(&control, &keeper, &config.metadata.restored).await;
+    let failed = ready.is_err();
+    (config.on_ready)(ready);
+    if failed {
+        return;
+    }
+    let shards = Arc::clone(&control);
+    let keeper = tokio::spawn(async move { keeper.run(&shards.shards, orders.finish).await });
     let http = config.http.map(|listener| {
         tracing::info!("HTTP: listening on {}", listener.address());
-        tokio::spawn(connections::serve(listener, control, stop.clone()))
+        let stop = orders.close_http.clone();
+        tokio::spawn(connections::serve(listener, Arc::clone(&control), stop))
     });
     if let Some(dropped) = config.dropped_lines {
         tokio::spawn(report_dropped_lines(dropped));
@@ -110,13 +151,28 @@ async fn serve(
     let on_stop = config.on_stop;
     tokio::select! {
         signal = signals.next() => on_stop(signal),
-        _ = stop.wait_for(|stop| *stop) => {}
+        _ = orders.close_http.wait_for(|close| *close) => {}
     }
     // A sender that is gone counts as the order to stop.
-    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = orders.close_http.wait_for(|close| *close).await;
     if let Some(http) = http {
         http.await.expect("a panic of a task ends the process");
     }
+    drop(orders.http);
+    let keeper = keeper.await.expect("a panic of a task ends the process");
+    keeper.persist(&control.shards).await;
+}
+
+/// Has the shards create what the file named, and writes it again.
+async fn bring_back(
+    control: &Control,
+    keeper: &Keeper,
+    restored: &metadata::Metadata,
+) -> Result<(), String> {
+    let loaded = metadata::restore(&control.shards, restored).await;
+    loaded.map_err(|reason| format!("failed to load metadata - {reason}"))?;
+    let written = keeper.write(&control.shards).await;
+    written.map_err(|reason| format!("failed to persist metadata - {reason}"))
 }
 
 /// Tells of log lines that nobody will see.

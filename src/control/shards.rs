@@ -117,6 +117,27 @@ impl Shards {
         }
     }
 
+    /// Reads all pages of all shards: in each round every shard that has more works on its next.
+    pub(super) async fn read_pages(
+        &self,
+        request: impl Fn(u32) -> AdminRequest,
+        mut take: impl FnMut(AdminReply) -> Result<Option<u32>, Unavailable>,
+    ) -> Result<(), Unavailable> {
+        let mut unfinished: Vec<_> = self.indexes().map(|shard| (shard, 0)).collect();
+        while !unfinished.is_empty() {
+            let mut replies = Vec::with_capacity(unfinished.len());
+            for (shard, from) in unfinished.drain(..) {
+                replies.push((shard, self.post(shard, request(from)).await?));
+            }
+            for (shard, reply) in replies {
+                if let Some(next) = take(Self::answer(reply).await?)? {
+                    unfinished.push((shard, next));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Asks the registrar to create the topic unless it exists.
     pub(super) async fn create(&self, topic: TopicName) -> Result<(), Unavailable> {
         self.resolve(topic, true).await?.map(|_| ()).ok_or(Unavailable)

@@ -1,5 +1,6 @@
 //! What all requests of the HTTP API share.
 
+use super::metadata::Persist;
 use super::shards::{ShardPort, Shards};
 use crate::limits::{BODY_PERMIT_BYTES, HTTP_BODY_BYTES_MAX, HTTP_STATS_AT_ONCE_MAX};
 use crate::log::LogFilter;
@@ -25,6 +26,8 @@ pub(super) struct Control {
     pub(super) started: Instant,
     pub(super) started_at: jiff::Timestamp,
     pub(super) log_filter: Option<LogFilter>,
+    /// For what must be on disk before it is answered.
+    pub(super) persist: Persist,
     /// `/stats` holds a snapshot of everything in memory: only so many at once.
     pub(super) stats_turns: Semaphore,
     /// Memory for request bodies, in units of [`BODY_PERMIT_BYTES`].
@@ -37,6 +40,7 @@ impl Control {
         shards: Vec<ShardPort>,
         ports: Ports,
         log_filter: Option<LogFilter>,
+        persist: Persist,
     ) -> Self {
         Self {
             shards: Shards::new(shards),
@@ -45,6 +49,7 @@ impl Control {
             started: Instant::now(),
             started_at: jiff::Timestamp::now(),
             log_filter,
+            persist,
             stats_turns: Semaphore::new(HTTP_STATS_AT_ONCE_MAX),
             body_memory: Semaphore::new(HTTP_BODY_BYTES_MAX / BODY_PERMIT_BYTES),
         }

@@ -4,13 +4,16 @@ mod api;
 mod client;
 mod fake_shards;
 mod faults;
+mod persistence;
 mod statistics;
 
 use self::client::{Answer, Client};
 use self::fake_shards::{FakeShards, Model};
 use super::*;
 use crate::options;
+use metadata::{MetadataChanged, MetadataFile};
 use std::sync::mpsc;
+use tempfile::TempDir;
 
 /// A control thread with two fake shards behind it.
 struct Daemon {
@@ -18,6 +21,8 @@ struct Daemon {
     thread: ControlThread,
     client: Client,
     signals: mpsc::Receiver<StopSignal>,
+    /// Where `nsqd.dat` is.
+    directory: TempDir,
 }
 
 impl Daemon {
@@ -26,11 +31,16 @@ impl Daemon {
     }
 
     fn listen(arguments: &[&str]) -> Self {
+        Self::listen_in(TempDir::new().unwrap(), arguments)
+    }
+
+    fn listen_in(directory: TempDir, arguments: &[&str]) -> Self {
         let options = options::parse(arguments.iter().map(Into::into)).unwrap();
         let http = HttpListener::bind(&options.http_address).unwrap().unwrap();
         let client = Client::of(&http);
         let (shards, ports) = FakeShards::start();
         let (signal, signals) = mpsc::channel();
+        let (ready, loaded) = mpsc::channel();
         let config = ControlConfig {
             options,
             shards: ports,
@@ -38,9 +48,13 @@ impl Daemon {
             tcp_port: 4150,
             log_filter: None,
             dropped_lines: None,
+            metadata: metadata_in(&directory),
+            on_ready: Box::new(move |outcome| ready.send(outcome).unwrap()),
             on_stop: Box::new(move |stop| signal.send(stop).unwrap_or_default()),
         };
-        Self { shards, thread: run(config).unwrap(), client, signals }
+        let thread = run(config).unwrap();
+        loaded.recv().unwrap().unwrap();
+        Self { shards, thread, client, signals, directory }
     }
 
     fn get(&self, target: &str) -> Answer {
@@ -60,4 +74,10 @@ impl Daemon {
     fn messages(&self, topic: &'static str) -> Vec<Vec<u8>> {
         self.look(move |model| model.topic(topic).messages.clone())
     }
+}
+
+fn metadata_in(directory: &TempDir) -> MetadataConfig {
+    let file = MetadataFile::of(directory.path().to_str().unwrap());
+    let restored = file.load().unwrap();
+    MetadataConfig { file, restored, changed: MetadataChanged::default() }
 }

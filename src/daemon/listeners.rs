@@ -1,6 +1,6 @@
 //! The sockets clients connect to.
 
-use crate::control::listener::resolve;
+use crate::control::listener::{go_text, resolve};
 use crate::options::ListenAddress;
 use crate::reactor::listen::{bind_tcp, bind_unix, local_address};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,6 +13,8 @@ pub(super) struct TcpSide {
     pub(super) listeners: Vec<Option<OwnedFd>>,
     /// Whether that first shard hands sockets to all shards in turn.
     pub(super) spreads: bool,
+    /// What is bound, as NSQ logs it.
+    name: String,
 }
 
 impl TcpSide {
@@ -35,21 +37,18 @@ impl TcpSide {
                 let sockets = bound.map_err(|error| {
                     failed(format!("listen tcp {address}: bind: {}", go_text(&error)))
                 })?;
-                let side =
-                    Self { listeners: sockets.into_iter().map(Some).collect(), spreads: false };
-                if let Some(local) = side.local() {
-                    tracing::info!("TCP: listening on {local}");
-                }
-                Ok(side)
+                let name = sockets.first().and_then(|socket| local_address(socket).ok());
+                let name = name.map(|local| local.to_string()).unwrap_or_default();
+                let listeners = sockets.into_iter().map(Some).collect();
+                Ok(Self { listeners, spreads: false, name })
             }
             ListenAddress::Unix(path) => {
                 let socket = bind_unix(&path).map_err(|error| {
                     failed(format!("listen unix {address}: bind: {}", go_text(&error)))
                 })?;
-                tracing::info!("TCP: listening on {}", path.display());
                 let mut listeners = vec![Some(socket)];
                 listeners.resize_with(shards, || None);
-                Ok(Self { listeners, spreads: true })
+                Ok(Self { listeners, spreads: true, name: path.display().to_string() })
             }
         }
     }
@@ -57,6 +56,11 @@ impl TcpSide {
     /// The port clients really connect to, −1 for a unix socket.
     pub(super) fn port(&self) -> i32 {
         if self.spreads { -1 } else { self.local().map_or(0, |address| address.port().into()) }
+    }
+
+    /// What is bound, as NSQ logs it.
+    pub(super) fn name(&self) -> String {
+        self.name.clone()
     }
 
     /// Removes the file of a unix socket, as the daemon ends.
@@ -70,13 +74,6 @@ impl TcpSide {
     fn local(&self) -> Option<std::net::SocketAddr> {
         local_address(self.listeners.first()?.as_ref()?).ok()
     }
-}
-
-/// An error of the system as Go words it: without the number.
-fn go_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or_default();
-    words.to_lowercase()
 }
 
 /// Raises the soft limit on open files to the hard one: a connection is a descriptor.

@@ -102,7 +102,7 @@ pub struct Options {
     #[arg(long, default_value = "")]
     pub topology_zone: String,
 
-    /// directory for messages on disk
+    /// directory for what survives a restart; it must exist (default the working directory)
     #[arg(long, default_value = "")]
     pub data_path: String,
     /// messages kept in memory, for each topic and for each channel

@@ -5,7 +5,7 @@ use crate::limits::SHARDS_MAX;
 use serde_json::Value;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 26] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 25] = [
     ("broadcast_http_port", NO_LOOKUP),
     ("broadcast_tcp_port", NO_LOOKUP),
     ("nsqlookupd_tcp_addresses", NO_LOOKUP),
@@ -18,7 +18,6 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 26] = [
     ("deflate", NO_COMPRESSION),
     ("max_deflate_level", NO_COMPRESSION),
     ("snappy", NO_COMPRESSION),
-    ("data_path", NO_DISK),
     ("max_bytes_per_file", NO_DISK),
     ("sync_every", NO_DISK),
     ("sync_timeout", NO_DISK),

@@ -3,19 +3,21 @@
 use super::clock::Clock;
 use super::connection::Connection;
 use super::mail::{MovedConnection, ShardMail};
+use super::stage::{DaemonStage, Stage};
 use crate::broker::action::Action;
 use crate::broker::admin::{AdminReply, ShardIndex};
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
 use crate::control::ControlMail;
+use crate::control::metadata::MetadataChanged;
 use crate::limits::{CONTROL_MAIL_PER_TURN, MAIL_PER_TURN, OUTBOX_RETRY};
 use crate::reactor::mailbox::Mailboxes;
 use crate::reactor::{Completion, Token, Uring};
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -30,13 +32,19 @@ pub struct ShardParts {
     pub mailboxes: Mailboxes<ShardMail>,
     /// The control thread.
     pub control: Receiver<ControlMail>,
-    /// Set, and followed by a wake-up, when the daemon is to end.
-    pub stop: Arc<AtomicBool>,
+    /// Where clients connect to, if this shard has such a socket. Accepting begins when the
+    /// daemon serves.
+    pub listener: Option<OwnedFd>,
+    /// Whether sockets of that listener are spread over all shards, and do not stay here.
+    pub spreads: bool,
+    /// What the shard is there for; each change is followed by a wake-up.
+    pub stage: Arc<DaemonStage>,
+    /// To be told of topics and channels that come and go, from when the daemon serves.
+    pub metadata: MetadataChanged,
+    /// Called once the last client has been disconnected.
+    pub on_closed: Box<dyn FnOnce() + Send>,
     /// Time.
     pub clock: Clock,
-    /// The index of the listener whose sockets are spread over all shards; those of the others
-    /// stay here.
-    pub spread_listener: Option<usize>,
 }
 
 /// See the module's text.
@@ -45,9 +53,14 @@ pub struct EventLoop {
     pub(super) reactor: Uring,
     mailboxes: Mailboxes<ShardMail>,
     control: Receiver<ControlMail>,
-    stop: Arc<AtomicBool>,
+    listener: Option<OwnedFd>,
+    spreads: bool,
+    stage: Arc<DaemonStage>,
+    metadata: MetadataChanged,
+    /// Until the daemon serves, topics come from the file and are in it already.
+    loading: bool,
+    on_closed: Option<Box<dyn FnOnce() + Send>>,
     clock: Clock,
-    spread_listener: Option<usize>,
     /// The shard that gets the next spread socket.
     spread_next: usize,
     /// Read at the start of the turn.
@@ -76,9 +89,13 @@ impl EventLoop {
             reactor: parts.reactor,
             mailboxes: parts.mailboxes,
             control: parts.control,
-            stop: parts.stop,
+            listener: parts.listener,
+            spreads: parts.spreads,
+            stage: parts.stage,
+            metadata: parts.metadata,
+            loading: true,
+            on_closed: Some(parts.on_closed),
             clock: parts.clock,
-            spread_listener: parts.spread_listener,
             spread_next: 0,
             now,
             connections: Vec::new(),
@@ -97,11 +114,23 @@ impl EventLoop {
     /// What the reactor cannot go on after.
     pub fn run(mut self) -> io::Result<()> {
         self.mailboxes.connect(&self.reactor);
-        while !self.stop.load(Ordering::Acquire) {
+        self.turn_during(Stage::Loading)?;
+        self.loading = false;
+        if let Some(listener) = self.listener.take() {
+            self.reactor.add_listener(listener);
+        }
+        self.turn_during(Stage::Serving)?;
+        self.close_all();
+        self.wind_up()
+    }
+
+    /// Takes turns until the daemon goes on to another stage.
+    fn turn_during(&mut self, stage: Stage) -> io::Result<()> {
+        while self.stage.current() == stage {
             let idle = self.turn();
             self.wait(idle)?;
         }
-        self.close_all()
+        Ok(())
     }
 
     /// One turn. Returns whether the next may wait: nothing is left to do right away.
@@ -150,13 +179,8 @@ impl EventLoop {
             Completion::Received { token, chunk } => self.received(token, chunk),
             Completion::Sent { token, buffer, result } => self.sent(token, buffer, result),
             Completion::ReceiveEnded { token, cause } => self.receive_ended(token, cause),
-            Completion::Accepted { listener, socket } => {
-                if self.spread_listener == Some(listener.index()) {
-                    self.spread(socket);
-                } else {
-                    self.accept(socket);
-                }
-            }
+            Completion::Accepted { socket, .. } if self.spreads => self.spread(socket),
+            Completion::Accepted { socket, .. } => self.accept(socket),
             Completion::AcceptFailed { error, .. } => {
                 tracing::warn!("temporary Accept() failure - {error}");
             }
@@ -165,7 +189,7 @@ impl EventLoop {
     }
 
     /// Sockets of a listener that only this shard has go to all shards in turn.
-    fn spread(&mut self, socket: std::os::fd::OwnedFd) {
+    fn spread(&mut self, socket: OwnedFd) {
         let shards = self.shard.outboxes.len();
         let shard = self.spread_next;
         self.spread_next = (shard + 1) % shards;
@@ -192,7 +216,12 @@ impl EventLoop {
 
     fn act_on(&mut self, action: Action) {
         match action {
-            Action::Notice(notice) => super::notices::log(&notice),
+            Action::Notice(notice) => {
+                super::notices::log(&notice);
+                if !self.loading && super::notices::changes_metadata(&notice) {
+                    self.metadata.note();
+                }
+            }
             Action::Resume(key) => self.schedule_resume(key),
             Action::Move(key, home) => self.begin_move(key, home),
             Action::Close(key) => self.cut_off(key),
@@ -301,7 +330,7 @@ impl EventLoop {
     }
 
     /// The daemon ends: everybody is disconnected, and what was given to sockets is sent.
-    fn close_all(mut self) -> io::Result<()> {
+    fn close_all(&mut self) {
         self.reactor.remove_listeners();
         let lost = self.shard.message_count();
         if lost > 0 {
@@ -313,8 +342,16 @@ impl EventLoop {
                 self.reactor.close(connection.token);
             }
         }
-        // The reactor itself cuts off a socket that lingers.
-        while self.reactor.sockets() > 0 {
+        if let Some(on_closed) = self.on_closed.take() {
+            on_closed();
+        }
+    }
+
+    /// Without clients: answers the control thread as long as it may ask, and lets closing sockets
+    /// send what they were given; the reactor itself cuts off one that lingers.
+    fn wind_up(mut self) -> io::Result<()> {
+        while self.stage.current() != Stage::Ended || self.reactor.sockets() > 0 {
+            self.take_control_mail();
             self.reactor.enter(Some(OUTBOX_RETRY))?;
             while let Some(completion) = self.reactor.next() {
                 if let Completion::Received { chunk, .. } = completion {

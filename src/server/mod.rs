@@ -12,7 +12,9 @@ mod flush;
 mod mail;
 mod notices;
 mod receive;
+mod stage;
 mod transfer;
 
 pub use event_loop::{EventLoop, ShardParts};
 pub use mail::ShardMail;
+pub use stage::{DaemonStage, Stage};

@@ -2,6 +2,16 @@
 
 use crate::broker::action::Notice;
 
+/// Whether there is another topic or channel than before among those that survive a restart.
+pub(super) fn changes_metadata(notice: &Notice) -> bool {
+    match notice {
+        Notice::TopicCreated(topic) | Notice::TopicDeleting(topic) => !topic.is_ephemeral(),
+        Notice::ChannelCreated(topic, channel) => !topic.is_ephemeral() && !channel.is_ephemeral(),
+        Notice::ChannelDeleting(channel) => !channel.is_ephemeral(),
+        Notice::ClientError { .. } => false,
+    }
+}
+
 /// Writes a notice to the log.
 pub(super) fn log(notice: &Notice) {
     match notice {

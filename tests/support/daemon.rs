@@ -10,6 +10,7 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Whether the program under test is the original nsqd, which has no flags of ours.
@@ -43,7 +44,8 @@ impl Default for Options<'_> {
 /// A running daemon.
 pub(crate) struct Daemon {
     child: Child,
-    directory: TempDir,
+    /// Shared with those who started in it before.
+    directory: Arc<TempDir>,
     /// Where it speaks NSQ's protocol.
     pub(crate) tcp: Address,
     /// Where it serves HTTP.
@@ -53,7 +55,16 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon and returns once it listens.
     pub(crate) fn start(options: &Options<'_>) -> Self {
-        let directory = TempDir::new().expect("a temporary directory");
+        Self::start_in(Arc::new(TempDir::new().expect("a temporary directory")), options)
+    }
+
+    /// Starts another daemon in the same directory, with a new log; this one has ended.
+    pub(crate) fn start_again(&self, options: &Options<'_>) -> Self {
+        Self::start_in(Arc::clone(&self.directory), options)
+    }
+
+    /// Starts a daemon in a directory and returns once it listens.
+    pub(crate) fn start_in(directory: Arc<TempDir>, options: &Options<'_>) -> Self {
         let (tcp, http) = match options.transport {
             Transport::Tcp => ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()),
             Transport::Unix => (socket(&directory, "tcp"), socket(&directory, "http")),
@@ -75,6 +86,11 @@ impl Daemon {
     /// Whether the original is under test: what we do otherwise on purpose is not expected then.
     pub(crate) fn is_original(&self) -> bool {
         plain_flags()
+    }
+
+    /// Its data directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The daemon's process.

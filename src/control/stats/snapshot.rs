@@ -3,7 +3,7 @@
 //! Shards go on working between two pages, so a snapshot is of no one instant: a topic or a
 //! connection that comes, goes or moves meanwhile may be missing or be there twice.
 
-use crate::broker::admin::{AdminReply, AdminRequest, SessionStats, ShardIndex, TopicStats};
+use crate::broker::admin::{AdminReply, AdminRequest, SessionStats, TopicStats};
 use crate::control::shards::{Shards, Unavailable};
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::HashMap;
@@ -97,14 +97,15 @@ async fn topics(
     };
     let mut topics = Vec::new();
     let request = |from| AdminRequest::TopicsPage { from, topic, channel };
-    read_pages(shards, request, |reply| match reply {
-        AdminReply::Topics(page) => {
-            topics.extend(page.topics);
-            Ok(page.next)
-        }
-        _ => Err(Unavailable),
-    })
-    .await?;
+    shards
+        .read_pages(request, |reply| match reply {
+            AdminReply::Topics(page) => {
+                topics.extend(page.topics);
+                Ok(page.next)
+            }
+            _ => Err(Unavailable),
+        })
+        .await?;
     topics.sort_by_key(|topic: &TopicStats| topic.name);
     for topic in &mut topics {
         topic.channels.sort_by_key(|channel| channel.name);
@@ -115,34 +116,14 @@ async fn topics(
 async fn sessions(shards: &Shards) -> Result<Vec<SessionStats>, Unavailable> {
     let mut sessions = Vec::new();
     let request = |from| AdminRequest::SessionsPage { from };
-    read_pages(shards, request, |reply| match reply {
-        AdminReply::Sessions(page) => {
-            sessions.extend(page.sessions);
-            Ok(page.next)
-        }
-        _ => Err(Unavailable),
-    })
-    .await?;
-    Ok(sessions)
-}
-
-/// Reads all pages of all shards: in each round every shard that has more works on its next.
-async fn read_pages(
-    shards: &Shards,
-    request: impl Fn(u32) -> AdminRequest,
-    mut take: impl FnMut(AdminReply) -> Result<Option<u32>, Unavailable>,
-) -> Result<(), Unavailable> {
-    let mut unfinished: Vec<(ShardIndex, u32)> = shards.indexes().map(|shard| (shard, 0)).collect();
-    while !unfinished.is_empty() {
-        let mut replies = Vec::with_capacity(unfinished.len());
-        for (shard, from) in unfinished.drain(..) {
-            replies.push((shard, shards.post(shard, request(from)).await?));
-        }
-        for (shard, reply) in replies {
-            if let Some(next) = take(Shards::answer(reply).await?)? {
-                unfinished.push((shard, next));
+    shards
+        .read_pages(request, |reply| match reply {
+            AdminReply::Sessions(page) => {
+                sessions.extend(page.sessions);
+                Ok(page.next)
             }
-        }
-    }
-    Ok(())
+            _ => Err(Unavailable),
+        })
+        .await?;
+    Ok(sessions)
 }

@@ -1,0 +1,154 @@
+//! Topics, channels and their pause states across restarts: read back into the shards at start,
+//! and written to `nsqd.dat` whenever they change.
+//!
+//! Shards touch no file. They say that something has changed ([`MetadataChanged`]); the [`Keeper`]
+//! then asks all of them what there is, a page at a time, and replaces the file. One write is in
+//! progress at a time, and whatever changes meanwhile is in the next: a burst of new topics costs
+//! few writes.
+
+mod document;
+mod file;
+mod restore;
+
+pub use document::Metadata;
+pub use file::{METADATA_FILE, MetadataFile};
+pub(super) use restore::restore;
+
+use super::shards::{Shards, Unavailable};
+use crate::broker::admin::{AdminReply, AdminRequest, TopicStats};
+use crate::limits::{METADATA_ASKERS_MAX, METADATA_REST, METADATA_RETRY};
+use document::{Channel, Topic};
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// Says, from any thread, that there are other topics or channels than before. It neither blocks
+/// nor grows: what is said before anybody listens counts once.
+#[derive(Debug, Clone, Default)]
+pub struct MetadataChanged(Arc<Notify>);
+
+/// Where the metadata comes from and goes to.
+pub struct MetadataConfig {
+    /// The file it is kept in.
+    pub file: MetadataFile,
+    /// What was in that file at start.
+    pub restored: Metadata,
+    /// The shards have the other end.
+    pub changed: MetadataChanged,
+}
+
+/// Who writes the file.
+pub(super) struct Keeper {
+    file: MetadataFile,
+    changed: MetadataChanged,
+    asked: mpsc::Receiver<Asker>,
+}
+
+/// The way to the [`Keeper`] for requests that are answered once their effect is in the file.
+#[derive(Debug, Clone)]
+pub(super) struct Persist(mpsc::Sender<Asker>);
+
+/// Told whether the file has been written; why not is in the log.
+type Asker = oneshot::Sender<bool>;
+
+impl MetadataChanged {
+    /// Something has changed.
+    pub fn note(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Persist {
+    /// Returns once everything that was so before the call is in the file. `false` when it could
+    /// not be written.
+    pub(super) async fn now(&self) -> bool {
+        let (asker, answer) = oneshot::channel();
+        self.0.send(asker).await.is_ok() && answer.await.unwrap_or(false)
+    }
+}
+
+impl Keeper {
+    /// A keeper that has not begun.
+    pub(super) fn new(file: MetadataFile, changed: MetadataChanged) -> (Self, Persist) {
+        let (askers, asked) = mpsc::channel(METADATA_ASKERS_MAX);
+        (Self { file, changed, asked }, Persist(askers))
+    }
+
+    /// Writes the file whenever it has to be, until told to stop.
+    pub(super) async fn run(mut self, shards: &Shards, mut stop: watch::Receiver<bool>) -> Self {
+        let mut rested = Instant::now();
+        loop {
+            let mut askers = Vec::new();
+            tokio::select! {
+                biased;
+                Some(asker) = self.asked.recv() => askers.push(asker),
+                () = change_after(&self.changed, rested) => {}
+                // A sender that is gone counts as the order to stop.
+                _ = stop.wait_for(|stop| *stop) => return self,
+            }
+            // Whoever asks from here on may have asked for what this write no longer sees.
+            while let Ok(asker) = self.asked.try_recv() {
+                askers.push(asker);
+            }
+            let started = Instant::now();
+            let written = self.persist(shards).await;
+            for asker in askers {
+                // An asker that has given up is no concern of ours.
+                let _ = asker.send(written);
+            }
+            rested = Instant::now() + started.elapsed().max(METADATA_REST);
+            if !written {
+                rested = Instant::now() + METADATA_RETRY;
+                self.changed.note();
+            }
+        }
+    }
+
+    /// Writes the file. Says in the log when that fails, and returns whether it went well.
+    pub(super) async fn persist(&self, shards: &Shards) -> bool {
+        let written = self.write(shards).await;
+        if let Err(reason) = &written {
+            tracing::error!("failed to persist metadata - {reason}");
+        }
+        written.is_ok()
+    }
+
+    /// Writes the file.
+    pub(super) async fn write(&self, shards: &Shards) -> Result<(), String> {
+        let path = self.file.path().display();
+        tracing::info!("NSQ: persisting topic/channel metadata to {path}");
+        let topics = gather(shards).await;
+        let topics = topics.map_err(|Unavailable| "a shard does not answer".to_owned())?;
+        let file = self.file.clone();
+        let save = move || file.save(&Metadata::of(topics));
+        let saved = tokio::task::spawn_blocking(save).await;
+        saved.expect("a panic of a thread ends the process")
+    }
+}
+
+/// Waits for a change, and no less than until `rested`: changes of that time go together.
+async fn change_after(changed: &MetadataChanged, rested: Instant) {
+    changed.0.notified().await;
+    sleep_until(rested).await;
+}
+
+/// What of all shards' topics survives a restart, in no order.
+async fn gather(shards: &Shards) -> Result<Vec<Topic>, Unavailable> {
+    let mut topics = Vec::new();
+    let request = |from| AdminRequest::TopicsPage { from, topic: None, channel: None };
+    let read = shards.read_pages(request, |reply| match reply {
+        AdminReply::Topics(page) => {
+            topics.extend(page.topics.iter().filter(|t| !t.name.is_ephemeral()).map(lasting));
+            Ok(page.next)
+        }
+        _ => Err(Unavailable),
+    });
+    read.await?;
+    Ok(topics)
+}
+
+fn lasting(topic: &TopicStats) -> Topic {
+    let channels = topic.channels.iter().filter(|channel| !channel.name.is_ephemeral());
+    let channels = channels.map(|channel| Channel { name: channel.name, paused: channel.paused });
+    Topic { name: topic.name, paused: topic.paused, channels: channels.collect() }
+}
