@@ -14,7 +14,7 @@ use crate::options::{Options, version_text};
 use crate::reactor::{ControlWaker, probe};
 use crate::server::{DaemonStage, Stage};
 use listeners::TcpSide;
-use shards::{Common, ShardThread};
+use shards::{ShardThread, Shared};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -85,13 +85,13 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let stage = Arc::new(DaemonStage::default());
     let changed = MetadataChanged::default();
     let (tcp_port, tcp_name) = (tcp.port(), tcp.name());
-    let common = Common {
+    let shared = Shared {
         reactor: report.options(),
         stage: Arc::clone(&stage),
         metadata: changed.clone(),
         events: sender.clone(),
     };
-    let (shards, ports) = shards::spawn(options, &common, tcp, &events).map_err(instantiate)?;
+    let (shards, ports) = shards::spawn(options, &shared, tcp, &events).map_err(instantiate)?;
     let (on_ready, on_stop) = (tell(&sender, Event::Loaded), tell(&sender, |_| Event::Stop));
     let control = control::run(ControlConfig {
         options: options.clone(),

@@ -142,8 +142,8 @@ impl Sweep {
             self.points.iter().any(|point| !point.good && point.generator_busy > SATURATED);
         if limited && self.knee_per_s.is_some() {
             out.push_str(
-                "The generator was busy past the knee: the daemon may do better. Give it --spin, or \
-                 more --threads and cores.\n",
+                "The generator was busy past the knee: the daemon may do better. Give it \
+                 --spin, or more --threads and cores.\n",
             );
         }
         out

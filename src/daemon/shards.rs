@@ -27,7 +27,7 @@ type Inbox = SyncSender<ControlMail>;
 
 /// What all shards are given alike.
 #[derive(Clone)]
-pub(super) struct Common {
+pub(super) struct Shared {
     pub(super) reactor: ReactorOptions,
     pub(super) stage: Arc<DaemonStage>,
     pub(super) metadata: MetadataChanged,
@@ -41,11 +41,11 @@ pub(super) struct Common {
 /// Which shard cannot start, and why.
 pub(super) fn spawn(
     options: &Options,
-    common: &Common,
+    shared: &Shared,
     tcp: TcpSide,
     events: &Receiver<Event>,
 ) -> Result<(Vec<ShardThread>, Vec<ShardPort>), String> {
-    let (threads, mails) = spawn_threads(options, common, tcp)?;
+    let (threads, mails) = spawn_threads(options, shared, tcp)?;
     let mut wakers: Vec<Option<ControlWaker>> = threads.iter().map(|_| None).collect();
     while wakers.iter().any(Option::is_none) {
         match events.recv() {
@@ -66,7 +66,7 @@ pub(super) fn spawn(
 
 fn spawn_threads(
     options: &Options,
-    common: &Common,
+    shared: &Shared,
     mut tcp: TcpSide,
 ) -> Result<(Vec<JoinHandle<()>>, Vec<Inbox>), String> {
     let cpus = affinity::available_cpus().unwrap_or_default();
@@ -82,7 +82,7 @@ fn spawn_threads(
             config: settings::shard_config(options, index),
             mailboxes,
             clock,
-            common: common.clone(),
+            shared: shared.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{index}"))
@@ -104,12 +104,12 @@ struct Seat {
     config: ShardConfig,
     mailboxes: Mailboxes<ShardMail>,
     clock: Clock,
-    common: Common,
+    shared: Shared,
 }
 
 impl Seat {
     fn run(self, control: Receiver<ControlMail>) {
-        let (index, events) = (self.index, self.common.events.clone());
+        let (index, events) = (self.index, self.shared.events.clone());
         if let Err(reason) = self.serve(control) {
             // Without the main thread the process is ending already.
             let _ = events.send(Event::Failed(index, reason));
@@ -122,8 +122,8 @@ impl Seat {
         {
             tracing::warn!("shard {} is not pinned to CPU {cpu} - {error}", self.index);
         }
-        let reactor = Uring::new(self.common.reactor).map_err(|error| error.to_string())?;
-        let (index, events) = (self.index, self.common.events);
+        let reactor = Uring::new(self.shared.reactor).map_err(|error| error.to_string())?;
+        let (index, events) = (self.index, self.shared.events);
         let _ = events.send(Event::Ready(index, reactor.control_waker()));
         let parts = ShardParts {
             shard: Shard::new(self.config),
@@ -132,8 +132,8 @@ impl Seat {
             control,
             listener: self.listener,
             spreads: self.spreads,
-            stage: self.common.stage,
-            metadata: self.common.metadata,
+            stage: self.shared.stage,
+            metadata: self.shared.metadata,
             on_closed: Box::new(move || {
                 let _ = events.send(Event::Closed(index));
             }),

@@ -38,8 +38,8 @@ fn wait_writes(daemon: &Daemon, expected: usize) {
 
 /// A directory with such an `nsqd.dat`.
 fn directory_with(metadata: &str) -> Arc<TempDir> {
-    let directory = TempDir::new().unwrap();
-    fs::write(directory.path().join("nsqd.dat"), metadata).unwrap();
+    let directory = TempDir::new().expect("a temporary directory");
+    fs::write(directory.path().join("nsqd.dat"), metadata).expect("a new file");
     Arc::new(directory)
 }
 
