@@ -157,8 +157,8 @@ fn publish_at_once(socket: &Path) -> Vec<u8> {
     while since.elapsed() < PATIENCE {
         if let Ok(mut stream) = UnixStream::connect(socket) {
             let mut answer = [0; 10];
-            stream.write_all(b"  V2PUB t1999\n\0\0\0\x05early").unwrap();
-            stream.read_exact(&mut answer).unwrap();
+            stream.write_all(b"  V2PUB t1999\n\0\0\0\x05early").expect("the daemon listens");
+            stream.read_exact(&mut answer).expect("an answer");
             return answer[8..].to_vec();
         }
         pass(Duration::from_micros(100));
