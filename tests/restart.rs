@@ -41,8 +41,9 @@ mod restart {
     fn start_refused(directory: &Path, flags: &[&str]) -> (Option<i32>, String) {
         let mut command = command(directory);
         command.args(["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"]).args(flags);
-        let mut child = command.spawn().unwrap();
-        let status = eventually(|| child.try_wait().unwrap().ok_or("it runs".to_owned()));
-        (status.code(), fs::read_to_string(log_path(directory)).unwrap())
+        let mut child = command.spawn().expect("the daemon starts");
+        let status =
+            eventually(|| child.try_wait().expect("it is our child").ok_or("it runs".to_owned()));
+        (status.code(), fs::read_to_string(log_path(directory)).expect("its log"))
     }
 }
