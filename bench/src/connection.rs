@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use tokio_uring::buf::BoundedBuf as _;
-use tokio_uring::net::TcpStream;
 
+use crate::codec::Codec;
 use crate::endpoint::Endpoint;
 use crate::http;
+use crate::link::Link;
 use crate::wire::{self, Frame};
 
 /// Time the daemon has to answer each command of a connection's start. Some write a list of all
@@ -19,6 +19,9 @@ use crate::wire::{self, Frame};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest answer expected while a connection starts.
 const OPEN_FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes read at a time where they must be decoded.
+const LAYERED_READ_BYTES: usize = 64 * 1024;
 
 /// How a connection starts.
 #[derive(Clone, Debug, Default)]
@@ -33,54 +36,115 @@ pub(crate) struct Opening {
     pub(crate) http: bool,
 }
 
+/// A connection that is open, not yet on a ring.
+pub(crate) struct Opened {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) codec: Option<Codec>,
+    /// Received with the last answer, decoded.
+    pub(crate) early: Vec<u8>,
+}
+
 /// Connects, sends the magic, and waits for the answer to each command of `opening`.
-pub(crate) fn open(endpoint: &Endpoint, opening: &Opening) -> Result<std::net::TcpStream> {
-    let mut stream = endpoint.connect()?;
+pub(crate) fn open(endpoint: &Endpoint, opening: &Opening) -> Result<Opened> {
+    let mut opened = Opened { stream: endpoint.connect()?, codec: None, early: Vec::new() };
     if opening.http {
-        return Ok(stream);
+        return Ok(opened);
     }
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.write_all(wire::MAGIC)?;
-    for command in [&opening.identify, &opening.subscribe].into_iter().flatten() {
-        stream.write_all(command)?;
-        let name = command.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let name = String::from_utf8_lossy(name).into_owned();
-        let answer = read_answer(&mut stream)
-            .with_context(|| format!("{endpoint} did not answer {name:?} as it should"))?;
-        if name == "IDENTIFY" {
-            check_demands(&opening.demands, &answer)?;
-        }
+    opened.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    opened.stream.write_all(wire::MAGIC)?;
+    if let Some(identify) = &opening.identify {
+        let answer = opened.ask(identify, endpoint)?;
+        check_demands(&opening.demands, &answer)?;
+        opened.upgrade(&opening.demands).context("the features that were granted do not work")?;
     }
-    stream.set_read_timeout(None)?;
-    Ok(stream)
+    if let Some(subscribe) = &opening.subscribe {
+        let answer = opened.ask(subscribe, endpoint)?;
+        ensure!(answer == b"OK", "SUB got {:?}", String::from_utf8_lossy(&answer));
+    }
+    opened.stream.set_read_timeout(None)?;
+    Ok(opened)
 }
 
 /// Connects on the ring and sends the magic and IDENTIFY; the answer is still to come.
-pub(crate) async fn reopen(endpoint: &Endpoint, opening: &Opening) -> Result<Rc<TcpStream>> {
-    let stream = Rc::new(endpoint.connect_on_ring().await?);
+pub(crate) async fn reopen(endpoint: &Endpoint, opening: &Opening) -> Result<Rc<Link>> {
+    let link = Rc::new(Link::plain(endpoint.connect_on_ring().await?));
     if !opening.http {
         let mut start = wire::MAGIC.to_vec();
         start.extend_from_slice(opening.identify.as_deref().unwrap_or_default());
-        write(&stream, start).await?;
+        write(&link, start).await?;
     }
-    Ok(stream)
+    Ok(link)
 }
 
-/// Reads frames up to the first that is not a heartbeat, which must be a response.
-fn read_answer(stream: &mut std::net::TcpStream) -> Result<Vec<u8>> {
-    loop {
-        // Read to the byte: nothing of what follows may be lost to a buffer.
-        let mut bytes = vec![0; 4];
-        stream.read_exact(&mut bytes)?;
-        let size = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        ensure!(size <= OPEN_FRAME_BYTES_MAX, "got {size} bytes instead of an answer");
-        bytes.resize(4 + size, 0);
-        stream.read_exact(&mut bytes[4..])?;
-        match wire::parse_frame(&bytes, OPEN_FRAME_BYTES_MAX + 4)? {
-            Some((Frame::Response(wire::HEARTBEAT), _)) => stream.write_all(wire::NOP)?,
-            Some((Frame::Response(answer), _)) => return Ok(answer.to_vec()),
-            Some((other, _)) => bail!("got {}", describe(&other)),
-            None => bail!("got a frame of {size} bytes"),
+impl Opened {
+    /// Sends a command and waits for its answer.
+    fn ask(&mut self, command: &[u8], endpoint: &Endpoint) -> Result<Vec<u8>> {
+        self.send(command)?;
+        let name = command.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name).into_owned();
+        self.read_answer()
+            .with_context(|| format!("{endpoint} did not answer {name:?} as it should"))
+    }
+
+    /// Puts the granted layers between the protocol and the socket; the daemon says OK through
+    /// each.
+    fn upgrade(&mut self, demands: &[&'static str]) -> Result<()> {
+        for demand in demands {
+            let mut codec = self.codec.take().unwrap_or_default();
+            // The daemon's OK may have come right after what it answered before.
+            let packed = std::mem::take(&mut self.early);
+            match *demand {
+                "tls_v1" => codec.shake_hands(&mut self.stream)?,
+                "snappy" => codec.pack_with_snappy(),
+                _ => codec.pack_with_deflate(),
+            }
+            codec.unpack(&packed, &mut self.early)?;
+            codec.decode(&[], &mut self.early)?;
+            self.codec = Some(codec);
+            let answer = self.read_answer()?;
+            ensure!(answer == b"OK", "{demand} got {:?}", String::from_utf8_lossy(&answer));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, plain: &[u8]) -> Result<()> {
+        match &mut self.codec {
+            Some(codec) => self.stream.write_all(&codec.encode(plain)?)?,
+            None => self.stream.write_all(plain)?,
+        }
+        Ok(())
+    }
+
+    /// Reads frames up to the first that is not a heartbeat, which must be a response.
+    fn read_answer(&mut self) -> Result<Vec<u8>> {
+        loop {
+            let found = wire::parse_frame(&self.early, OPEN_FRAME_BYTES_MAX)?;
+            let (answer, used) = match found {
+                Some((Frame::Response(text), used)) => (text.to_vec(), used),
+                Some((other, _)) => bail!("got {}", describe(&other)),
+                None => {
+                    self.receive()?;
+                    continue;
+                }
+            };
+            self.early.drain(..used);
+            if answer != wire::HEARTBEAT {
+                return Ok(answer);
+            }
+            self.send(wire::NOP)?;
+        }
+    }
+
+    fn receive(&mut self) -> Result<()> {
+        let mut bytes = [0; 4096];
+        let received = self.stream.read(&mut bytes)?;
+        ensure!(received > 0, "the daemon closed the connection");
+        match &mut self.codec {
+            Some(codec) => codec.decode(&bytes[..received], &mut self.early),
+            None => {
+                self.early.extend_from_slice(&bytes[..received]);
+                Ok(())
+            }
         }
     }
 }
@@ -114,10 +178,10 @@ pub(crate) fn describe(frame: &Frame<'_>) -> String {
 }
 
 /// Writes all of `bytes` and gives the buffer back.
-pub(crate) async fn write(stream: &Rc<TcpStream>, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let (result, bytes) = stream.write_all(bytes).await;
-    result.context("the connection broke while sending")?;
-    Ok(bytes)
+pub(crate) async fn write(link: &Link, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let all = 0..bytes.len();
+    let (result, bytes) = link.write(bytes, all).await;
+    result.map(|()| bytes)
 }
 
 /// What comes back to one that publishes.
@@ -134,22 +198,46 @@ pub(crate) struct Input {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// From the socket, where that must be decoded.
+    received: Vec<u8>,
+    /// Decoded, and no room for it above.
+    decoded: Vec<u8>,
 }
 
 impl Input {
     /// A buffer of `capacity_bytes`, which is also the longest frame it can take.
-    pub(crate) fn new(capacity_bytes: usize) -> Self {
-        Self { bytes: vec![0; capacity_bytes], start: 0, end: 0 }
+    pub(crate) fn new(capacity_bytes: usize, link: &Link) -> Self {
+        let received = if link.is_layered() { vec![0; LAYERED_READ_BYTES] } else { Vec::new() };
+        Self { bytes: vec![0; capacity_bytes], start: 0, end: 0, received, decoded: Vec::new() }
     }
 
     /// Waits for more bytes; false when the daemon has closed the connection.
-    pub(crate) async fn fill(&mut self, stream: &Rc<TcpStream>) -> Result<bool> {
+    pub(crate) async fn fill(&mut self, link: &Link) -> Result<bool> {
         self.bytes.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        let space = std::mem::take(&mut self.bytes).slice(self.end..);
-        let (result, space) = stream.read(space).await;
-        self.bytes = space.into_inner();
-        let read_bytes = result.context("the connection broke while receiving")?;
+        self.decoded.extend(link.take_early());
+        if link.is_layered() {
+            while self.decoded.is_empty() {
+                let received = std::mem::take(&mut self.received);
+                let (result, received) = link.read(received, 0).await;
+                self.received = received;
+                let bytes = result?;
+                if bytes == 0 {
+                    return Ok(false);
+                }
+                link.decode(&self.received[..bytes], &mut self.decoded)?;
+            }
+        }
+        if !self.decoded.is_empty() {
+            let count = self.decoded.len().min(self.bytes.len() - self.end);
+            self.bytes[self.end..self.end + count].copy_from_slice(&self.decoded[..count]);
+            self.decoded.drain(..count);
+            self.end += count;
+            return Ok(true);
+        }
+        let (result, bytes) = link.read(std::mem::take(&mut self.bytes), self.end).await;
+        self.bytes = bytes;
+        let read_bytes = result?;
         self.end += read_bytes;
         Ok(read_bytes > 0)
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio_uring::net::TcpStream;
 
 use crate::body::{Stamp, read_time};
 use crate::clock::now_ns;
 use crate::connection::{Input, describe, write};
+use crate::link::Link;
 use crate::load::{Surroundings, TaskEnd};
 use crate::progress::Phase;
 use crate::verify::Delivered;
@@ -24,12 +24,9 @@ const INPUT_BYTES_MIN: usize = 4 * 1024;
 
 /// Sends RDY when the load begins. A task of its own: the consumer reads meanwhile, as it may have
 /// heartbeats to answer.
-pub(crate) async fn ready_at_load(
-    here: Rc<Surroundings>,
-    stream: Rc<TcpStream>,
-) -> Result<TaskEnd> {
+pub(crate) async fn ready_at_load(here: Rc<Surroundings>, link: Rc<Link>) -> Result<TaskEnd> {
     here.wait_for(Phase::Load).await;
-    write(&stream, wire::ready(here.plan.rdy)).await?;
+    write(&link, wire::ready(here.plan.rdy)).await?;
     Ok(TaskEnd::Nothing)
 }
 
@@ -62,20 +59,20 @@ struct Counts {
 
 impl Consumer {
     /// Takes messages until the connection ends; one write for all that one read brought.
-    pub(crate) async fn run(mut self, stream: Rc<TcpStream>, peers: usize) -> Result<TaskEnd> {
+    pub(crate) async fn run(mut self, link: Rc<Link>, peers: usize) -> Result<TaskEnd> {
         let here = Rc::clone(&self.here);
         let frame_bytes = wire::message_frame_bytes(here.plan.body.most());
         let fair_bytes = (INPUTS_BYTES_MAX / peers.max(1)).clamp(INPUT_BYTES_MIN, INPUT_BYTES);
-        let mut input = Input::new(fair_bytes.max(2 * frame_bytes));
+        let mut input = Input::new(fair_bytes.max(2 * frame_bytes), &link);
         let mut answers = Vec::new();
         loop {
-            match input.fill(&stream).await {
+            match input.fill(&link).await {
                 Ok(true) => {}
                 ended => return here.closed(ended).map(|()| self.end()),
             }
             self.take(&mut input, &mut answers)?;
             if !answers.is_empty() {
-                answers = match write(&stream, answers).await {
+                answers = match write(&link, answers).await {
                     Ok(buffer) => buffer,
                     Err(error) => return here.closed(Err(error)).map(|()| self.end()),
                 };
@@ -167,7 +164,7 @@ impl Consumer {
 /// takes that long. Heartbeats are answered meanwhile.
 pub(crate) async fn finish_slowly(
     here: Rc<Surroundings>,
-    stream: Rc<TcpStream>,
+    link: Rc<Link>,
     mut work: UnboundedReceiver<Work>,
 ) -> Result<TaskEnd> {
     // At most RDY messages wait here.
@@ -199,7 +196,7 @@ pub(crate) async fn finish_slowly(
             free_at_ns += delay_ns;
         }
         if !out.is_empty()
-            && let Err(error) = write(&stream, out).await
+            && let Err(error) = write(&link, out).await
         {
             return here.closed(Err(error)).map(|()| TaskEnd::Nothing);
         }

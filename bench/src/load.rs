@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use tokio_uring::net::TcpStream;
 
 use crate::clock::now_ns;
 use crate::connection::{Answer, Input, Opening, describe, reopen, write};
 use crate::encode::Encoder;
 use crate::endpoint::Endpoint;
 use crate::histogram::{Recorder, Timing};
+use crate::link::Link;
 use crate::progress::{Phase, Progress, Tally};
 use crate::scenario::{Kind, Plan};
 use crate::tape::Tape;
@@ -106,12 +106,12 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    async fn send(&mut self, stream: &Rc<TcpStream>, commands: usize, now: u64) -> Result<()> {
+    async fn send(&mut self, link: &Link, commands: usize, now: u64) -> Result<()> {
         match self {
-            Self::Tape(tape) => tape.send(stream, commands).await,
+            Self::Tape(tape) => tape.send(link, commands).await,
             Self::Fresh(encoder, out) => {
                 (0..commands).for_each(|_| encoder.push(out, now));
-                *out = write(stream, std::mem::take(out)).await?;
+                *out = write(link, std::mem::take(out)).await?;
                 out.clear();
                 Ok(())
             }
@@ -122,7 +122,7 @@ impl Source {
 /// A producer of a closed loop.
 pub(crate) struct Producer {
     pub(crate) here: Rc<Surroundings>,
-    pub(crate) stream: Rc<TcpStream>,
+    pub(crate) link: Rc<Link>,
     pub(crate) source: Source,
     /// Its number among all producers.
     pub(crate) number: u32,
@@ -136,17 +136,12 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// The producer `number`, on a connection that is open.
-    pub(crate) fn new(
-        here: Rc<Surroundings>,
-        stream: Rc<TcpStream>,
-        source: Source,
-        number: u32,
-    ) -> Self {
+    pub(crate) fn new(here: Rc<Surroundings>, link: Rc<Link>, source: Source, number: u32) -> Self {
         let sent_at_ns = VecDeque::with_capacity(here.plan.in_flight);
-        let input = Input::new(PRODUCER_INPUT_BYTES);
+        let input = Input::new(PRODUCER_INPUT_BYTES, &link);
         Self {
             here,
-            stream,
+            link,
             source,
             number,
             input,
@@ -204,7 +199,7 @@ impl Producer {
                 self.sent_at_ns.extend(std::iter::repeat_n(now, commands));
                 self.sent_here += commands;
                 here.tally().sent.add(commands as u64 * here.plan.command_messages());
-                self.source.send(&self.stream, commands, now).await?;
+                self.source.send(&self.link, commands, now).await?;
             }
             if self.sent_at_ns.is_empty() {
                 if ahead && !ending {
@@ -213,12 +208,12 @@ impl Producer {
                 }
                 return Ok(());
             }
-            match self.input.fill(&self.stream).await {
+            match self.input.fill(&self.link).await {
                 Ok(true) => {}
                 ended => return here.closed(ended),
             }
             if self.take_answers()? {
-                write(&self.stream, wire::NOP.to_vec()).await?;
+                write(&self.link, wire::NOP.to_vec()).await?;
             }
         }
     }
@@ -247,12 +242,12 @@ impl Producer {
     /// Leaves the connection and opens another.
     async fn renew(&mut self) -> Result<()> {
         let began_ns = now_ns();
-        self.stream = reopen(&self.here.endpoint, &self.here.opening).await?;
-        self.input = Input::new(PRODUCER_INPUT_BYTES);
+        self.link = reopen(&self.here.endpoint, &self.here.opening).await?;
+        self.input = Input::new(PRODUCER_INPUT_BYTES, &self.link);
         self.sent_here = 0;
         let mut identified = self.here.opening.identify.is_none() || self.here.opening.http;
         while !identified {
-            ensure!(self.input.fill(&self.stream).await?, "the daemon closed a new connection");
+            ensure!(self.input.fill(&self.link).await?, "the daemon closed a new connection");
             while let Some(frame) = self.input.next_frame()? {
                 match frame {
                     Frame::Response(wire::HEARTBEAT) => {}
@@ -267,10 +262,10 @@ impl Producer {
 }
 
 /// Answers heartbeats and does nothing else.
-pub(crate) async fn idle(here: Rc<Surroundings>, stream: Rc<TcpStream>) -> Result<TaskEnd> {
-    let mut input = Input::new(IDLE_INPUT_BYTES);
+pub(crate) async fn idle(here: Rc<Surroundings>, link: Rc<Link>) -> Result<TaskEnd> {
+    let mut input = Input::new(IDLE_INPUT_BYTES, &link);
     loop {
-        match input.fill(&stream).await {
+        match input.fill(&link).await {
             Ok(true) => {}
             ended => return here.closed(ended).map(|()| TaskEnd::Nothing),
         }
@@ -279,7 +274,7 @@ pub(crate) async fn idle(here: Rc<Surroundings>, stream: Rc<TcpStream>) -> Resul
                 Frame::Response(wire::HEARTBEAT) => {}
                 other => bail!("an idle connection got {}", describe(&other)),
             }
-            write(&stream, wire::NOP.to_vec()).await?;
+            write(&link, wire::NOP.to_vec()).await?;
         }
     }
 }

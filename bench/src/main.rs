@@ -6,6 +6,7 @@
 
 mod body;
 mod clock;
+mod codec;
 mod compare;
 mod connection;
 mod consume;
@@ -19,6 +20,7 @@ mod fresh;
 mod histogram;
 mod html;
 mod http;
+mod link;
 mod load;
 mod open_loop;
 mod presets;

@@ -13,12 +13,12 @@ use rustix::time::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_uring::fs::File;
-use tokio_uring::net::TcpStream;
 
 use crate::clock::now_ns;
 use crate::connection::{Answer, Input, write};
 use crate::encode::Encoder;
 use crate::histogram::Timing;
+use crate::link::Link;
 use crate::load::{LOOK_AGAIN, Surroundings, TaskEnd};
 use crate::progress::Phase;
 use crate::scenario::Kind;
@@ -77,24 +77,24 @@ impl Outstanding {
 /// Starts the producer `number`. `commands_before` were acknowledged already, of the same encoder.
 pub(crate) fn launch(
     here: &Rc<Surroundings>,
-    stream: &Rc<TcpStream>,
+    link: &Rc<Link>,
     encoder: Encoder,
     number: u32,
     commands_before: u64,
     done: &UnboundedSender<Result<TaskEnd>>,
 ) {
     let outstanding = Rc::new(Outstanding::new());
-    let (ours, reader) = (Rc::clone(here), Rc::clone(stream));
+    let (ours, reader) = (Rc::clone(here), Rc::clone(link));
     worker::launch(done, take_answers(ours, reader, Rc::clone(&outstanding)));
-    let (here, stream) = (Rc::clone(here), Rc::clone(stream));
-    let producer = Producer { here, stream, outstanding, encoder, number, commands_before };
+    let (here, link) = (Rc::clone(here), Rc::clone(link));
+    let producer = Producer { here, link, outstanding, encoder, number, commands_before };
     worker::launch(done, producer.run());
 }
 
 /// A producer that sends one publish at each due time.
 struct Producer {
     here: Rc<Surroundings>,
-    stream: Rc<TcpStream>,
+    link: Rc<Link>,
     outstanding: Rc<Outstanding>,
     encoder: Encoder,
     /// Its number among all producers.
@@ -119,7 +119,7 @@ impl Producer {
         }
         while !here.progress.reached(Phase::Stop) {
             if self.outstanding.heartbeat.take()
-                && let Err(error) = write(&self.stream, wire::NOP.to_vec()).await
+                && let Err(error) = write(&self.link, wire::NOP.to_vec()).await
             {
                 here.closed(Err(error))?;
             }
@@ -150,7 +150,7 @@ impl Producer {
             }
             if !out.is_empty() {
                 here.tally().sent.add(commands * here.plan.command_messages());
-                out = write(&self.stream, out).await?;
+                out = write(&self.link, out).await?;
                 out.clear();
             } else if self.outstanding.is_full() {
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -205,12 +205,12 @@ impl Producer {
 /// Takes the answers to what a `Producer` sends.
 async fn take_answers(
     here: Rc<Surroundings>,
-    stream: Rc<TcpStream>,
+    link: Rc<Link>,
     outstanding: Rc<Outstanding>,
 ) -> Result<TaskEnd> {
-    let mut input = Input::new(ANSWER_INPUT_BYTES);
+    let mut input = Input::new(ANSWER_INPUT_BYTES, &link);
     loop {
-        match input.fill(&stream).await {
+        match input.fill(&link).await {
             Ok(true) => {}
             ended => return here.closed(ended).map(|()| TaskEnd::Nothing),
         }

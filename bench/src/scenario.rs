@@ -213,6 +213,10 @@ impl Plan {
             self.features.is_empty() || self.identify,
             "TLS and compression are negotiated: leave out --no-identify"
         );
+        ensure!(
+            self.features.is_empty() || (self.reconnect_every == 0 && !self.http),
+            "--tls, --snappy and --deflate are for connections of NSQ's protocol that last"
+        );
         Ok(())
     }
 

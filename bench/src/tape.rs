@@ -1,12 +1,9 @@
 //! Publishes encoded once, sent again and again.
 
-use std::rc::Rc;
-
-use anyhow::{Context, Result};
-use tokio_uring::buf::BoundedBuf as _;
-use tokio_uring::net::TcpStream;
+use anyhow::Result;
 
 use crate::encode::Encoder;
+use crate::link::Link;
 
 /// A tape of bodies of many lengths is cut off here, if it holds enough to be sent.
 const TAPE_BYTES_MAX: usize = 1 << 20;
@@ -33,16 +30,16 @@ impl Tape {
     }
 
     /// Sends the next `commands`.
-    pub(crate) async fn send(&mut self, stream: &Rc<TcpStream>, commands: usize) -> Result<()> {
+    pub(crate) async fn send(&mut self, link: &Link, commands: usize) -> Result<()> {
         let mut left = commands;
         while left > 0 {
             let last = self.ends.len().min(self.position + left);
             left -= last - self.position;
             let begin = self.position.checked_sub(1).map_or(0, |before| self.ends[before]);
-            let part = std::mem::take(&mut self.bytes).slice(begin..self.ends[last - 1]);
-            let (result, part) = stream.write_all(part).await;
-            self.bytes = part.into_inner();
-            result.context("the connection broke while publishing")?;
+            let part = begin..self.ends[last - 1];
+            let (result, bytes) = link.write(std::mem::take(&mut self.bytes), part).await;
+            self.bytes = bytes;
+            result?;
             self.position = if last == self.ends.len() { 0 } else { last };
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! One thread of the generator: opens its share of the connections, then drives them all on a ring
 //! of its own.
 
-use std::net::Shutdown;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -9,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio_uring::net::TcpStream;
 
-use crate::connection::{Opening, open};
+use crate::connection::{Opened, Opening, open};
 use crate::consume::{self, Consumer};
 use crate::encode::Encoder;
 use crate::endpoint::Endpoint;
 use crate::histogram::Recorder;
+use crate::link::Link;
 use crate::load::{self, Source, Surroundings, TaskEnd};
 use crate::open_loop;
 use crate::progress::{Phase, Progress};
@@ -151,7 +150,7 @@ impl Assignment {
         }
     }
 
-    fn open_all(&self) -> Result<Vec<(Role, std::net::TcpStream)>> {
+    fn open_all(&self) -> Result<Vec<(Role, Opened)>> {
         let plan = &self.plan;
         let mut roles = Vec::new();
         for index in self.share(plan.consumer_connections()) {
@@ -159,8 +158,8 @@ impl Assignment {
             let suffix = if plan.ephemeral { "#ephemeral" } else { "" };
             let channel = format!("channel_{channel}{suffix}");
             let subscribe = wire::subscribe(&self.topics[topic], &channel);
-            let stream = open(&self.tcp_endpoint, &self.opening(Some(subscribe)))?;
-            roles.push((Role::Consume(index), stream));
+            let opened = open(&self.tcp_endpoint, &self.opening(Some(subscribe)))?;
+            roles.push((Role::Consume(index), opened));
         }
         let idle = Opening { http: false, ..self.opening(None) };
         for _ in self.share(plan.idle) {
@@ -181,22 +180,18 @@ impl Assignment {
     }
 
     /// Runs all connections to their end.
-    async fn drive(
-        &self,
-        here: Rc<Surroundings>,
-        roles: Vec<(Role, std::net::TcpStream)>,
-    ) -> Result<Books> {
+    async fn drive(&self, here: Rc<Surroundings>, roles: Vec<(Role, Opened)>) -> Result<Books> {
         let (done, mut ended) = unbounded_channel();
-        let mut streams = Vec::with_capacity(roles.len());
+        let mut links = Vec::with_capacity(roles.len());
         let consumers = roles.iter().filter(|(role, _)| matches!(role, Role::Consume(_))).count();
-        for (role, stream) in roles {
-            let stream = Rc::new(TcpStream::from_std(stream));
+        for (role, opened) in roles {
+            let link = Rc::new(Link::new(opened));
             // A producer that connects anew must be able to close it.
-            streams.push(Rc::downgrade(&stream));
+            links.push(Rc::downgrade(&link));
             match role {
-                Role::Idle => launch(&done, load::idle(Rc::clone(&here), stream)),
-                Role::Consume(index) => self.consume(&here, index, &stream, consumers, &done),
-                Role::Produce(index) => self.produce(&here, index, &stream, &done),
+                Role::Idle => launch(&done, load::idle(Rc::clone(&here), link)),
+                Role::Consume(index) => self.consume(&here, index, &link, consumers, &done),
+                Role::Produce(index) => self.produce(&here, index, &link, &done),
             }
         }
         drop(done);
@@ -224,9 +219,8 @@ impl Assignment {
             }
             if self.progress.reached(Phase::Stop) && !closing {
                 closing = true;
-                for stream in streams.iter().filter_map(Weak::upgrade) {
-                    // It ends a read that waits; a connection that is closed already is fine.
-                    let _ = stream.shutdown(Shutdown::Both);
+                for link in links.iter().filter_map(Weak::upgrade) {
+                    link.shut_down();
                 }
             }
         }
@@ -237,16 +231,16 @@ impl Assignment {
         &self,
         here: &Rc<Surroundings>,
         index: usize,
-        stream: &Rc<TcpStream>,
+        link: &Rc<Link>,
         peers: usize,
         done: &UnboundedSender<Result<TaskEnd>>,
     ) {
-        launch(done, consume::ready_at_load(Rc::clone(here), Rc::clone(stream)));
+        launch(done, consume::ready_at_load(Rc::clone(here), Rc::clone(link)));
         let (topic, channel) = self.place(index);
         let place_in_channel = index / self.plan.channels % self.plan.consumers;
         let later = (place_in_channel < self.plan.slow_consumers).then(|| {
             let (later, work) = unbounded_channel();
-            launch(done, consume::finish_slowly(Rc::clone(here), Rc::clone(stream), work));
+            launch(done, consume::finish_slowly(Rc::clone(here), Rc::clone(link), work));
             later
         });
         let consumer = Consumer {
@@ -255,7 +249,7 @@ impl Assignment {
             later,
             random: fastrand::Rng::with_seed(index as u64 + 1),
         };
-        launch(done, consumer.run(Rc::clone(stream), peers));
+        launch(done, consumer.run(Rc::clone(link), peers));
     }
 
     /// Starts the tasks of a producer.
@@ -263,28 +257,28 @@ impl Assignment {
         &self,
         here: &Rc<Surroundings>,
         index: usize,
-        stream: &Rc<TcpStream>,
+        link: &Rc<Link>,
         done: &UnboundedSender<Result<TaskEnd>>,
     ) {
         let (plan, number) = (&self.plan, number(index));
         let topics = self.topics_of(index);
         let encoder = Encoder::new(plan, number, &topics);
         if plan.is_open_loop() && plan.kind != Kind::Drain {
-            return open_loop::launch(here, stream, encoder, number, 0, done);
+            return open_loop::launch(here, link, encoder, number, 0, done);
         }
         let source = match plan.stamped() {
             true => Source::Fresh(encoder, Vec::new()),
             false => Source::Tape(Tape::new(encoder, plan.in_flight)),
         };
-        let producer = load::Producer::new(Rc::clone(here), Rc::clone(stream), source, number);
+        let producer = load::Producer::new(Rc::clone(here), Rc::clone(link), source, number);
         match (plan.kind, plan.is_open_loop()) {
             (Kind::Drain, true) => {
-                let (here, stream) = (Rc::clone(here), Rc::clone(stream));
+                let (here, link) = (Rc::clone(here), Rc::clone(link));
                 let later = done.clone();
                 launch(done, async move {
                     let (kept, commands) = producer.fill().await?;
                     let encoder = kept.unwrap_or_else(|| Encoder::new(&here.plan, number, &topics));
-                    open_loop::launch(&here, &stream, encoder, number, commands, &later);
+                    open_loop::launch(&here, &link, encoder, number, commands, &later);
                     Ok(TaskEnd::Nothing)
                 });
             }
