@@ -46,14 +46,7 @@ pub(crate) fn preset(name: &str) -> Option<Plan> {
             rdy: 250,
             ..through("fan-out")
         },
-        "hot-topic" => Plan {
-            connections: 32,
-            in_flight: 16,
-            batch: 0,
-            consumers: 32,
-            rdy: 100,
-            ..through("hot-topic")
-        },
+        "hot-topic" => hot_topic(),
         // Some daemons write a list of all lasting topics whenever one is new: minutes for so many.
         "many-topics" => {
             Plan { topics: 10_000, rdy: 10, ephemeral: true, ..open_loop("many-topics") }
@@ -78,6 +71,17 @@ pub(crate) fn preset(name: &str) -> Option<Plan> {
         },
         _ => return None,
     })
+}
+
+fn hot_topic() -> Plan {
+    Plan {
+        connections: 32,
+        in_flight: 16,
+        batch: 0,
+        consumers: 32,
+        rdy: 100,
+        ..through("hot-topic")
+    }
 }
 
 /// The parameters that all others start from.
