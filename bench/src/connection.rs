@@ -161,7 +161,7 @@ fn check_demands(demands: &[&'static str], answer: &[u8]) -> Result<()> {
         let flag = if *demand == "tls_v1" { "tls" } else { demand };
         ensure!(
             granted[*demand] == Value::Bool(true),
-            "the daemon does not offer {flag} (its answer to IDENTIFY says so): run without --{flag}"
+            "the daemon does not offer {flag}, as its answer to IDENTIFY says: run without --{flag}"
         );
     }
     Ok(())
