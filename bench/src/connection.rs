@@ -278,7 +278,7 @@ mod tests {
         let answer = br#"{"snappy":true,"tls_v1":false}"#;
         assert!(check_demands(&["snappy"], answer).is_ok());
         let refused = check_demands(&["snappy", "tls_v1"], answer).unwrap_err().to_string();
-        assert!(refused.contains("does not offer tls "), "{refused}");
+        assert!(refused.contains("does not offer tls,"), "{refused}");
         assert!(check_demands(&["deflate"], answer).is_err());
         assert!(check_demands(&["deflate"], b"OK").is_err());
     }
