@@ -161,8 +161,7 @@ fn check_demands(demands: &[&'static str], answer: &[u8]) -> Result<()> {
         let flag = if *demand == "tls_v1" { "tls" } else { demand };
         ensure!(
             granted[*demand] == Value::Bool(true),
-            "the daemon does not offer {flag} (its answer to IDENTIFY says so): \
-             run without --{flag}"
+            "the daemon does not offer {flag}, as its answer to IDENTIFY says: run without --{flag}"
         );
     }
     Ok(())
@@ -279,7 +278,7 @@ mod tests {
         let answer = br#"{"snappy":true,"tls_v1":false}"#;
         assert!(check_demands(&["snappy"], answer).is_ok());
         let refused = check_demands(&["snappy", "tls_v1"], answer).unwrap_err().to_string();
-        assert!(refused.contains("does not offer tls "), "{refused}");
+        assert!(refused.contains("does not offer tls,"), "{refused}");
         assert!(check_demands(&["deflate"], answer).is_err());
         assert!(check_demands(&["deflate"], b"OK").is_err());
     }

@@ -74,7 +74,7 @@ pub(crate) enum Scenario {
     FanOut(LoadFlags),
     /// 32 producers and 32 consumers on one topic and channel, PUB by PUB, 16 in flight each.
     HotTopic(LoadFlags),
-    /// Open loop over 10 000 ephemeral topics with a consumer each (lasting: `latency --topics`).
+    /// Open loop over 10 000 ephemeral topics, a consumer each (for lasting ones: `latency`).
     ManyTopics(LoadFlags),
     /// Open loop on a few connections beside 10 000 idle ones.
     ManyConnections(LoadFlags),

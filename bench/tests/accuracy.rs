@@ -201,19 +201,21 @@ fn measure(daemon: &Daemon, arguments: &[&str]) -> Value {
     report["runs"][0].clone()
 }
 
+const ALL: [(&str, f64); 4] = [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("max_us", 1.0)];
+
 /// Compares what was reported of one timing with what the log says.
-fn compare(run: &Value, timing: &str, mut truth_ns: Vec<u64>) {
+fn compare(run: &Value, timing: &str, quantiles: &[(&str, f64)], mut truth_ns: Vec<u64>) {
     truth_ns.sort_unstable();
     let reported = &run["latency"][timing];
     let samples = reported["samples"].as_u64().unwrap();
     // The window may begin just after the first messages were due.
     let unmeasured = truth_ns.len() as u64 - samples;
     assert!(unmeasured <= 8, "{samples} {timing} samples of {}", truth_ns.len());
-    for (key, quantile) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("max_us", 1.0)] {
+    for (key, quantile) in quantiles {
         #[expect(clippy::cast_possible_truncation, reason = "an index of a short list")]
         let place = (truth_ns.len() as f64 * quantile).ceil() as usize - 1;
         let truth_us = truth_ns[place] as f64 / 1e3;
-        let reported_us = reported[key].as_f64().unwrap();
+        let reported_us = reported[*key].as_f64().unwrap();
         let apart = (reported_us - truth_us).abs() / truth_us;
         assert!(apart < 0.02, "{timing} {key}: {reported_us} µs, in truth {truth_us} µs");
     }
@@ -226,28 +228,32 @@ fn log(daemon: &Daemon) -> Vec<Entry> {
 const OPEN: [&str; 8] =
     ["--rate", "500", "--connections", "4", "--duration", "4s", "--warm-up", "0s"];
 
-#[test]
-fn percentiles_of_the_open_loop_are_those_of_the_daemons_own_log() {
-    // From 200 to 700 ms in waves; a connection's answers stay in order.
+/// Delays of seconds: a fiftieth of them is more than a busy machine adds.
+fn check_percentiles(arrivals: &str) {
+    // From 1 to 3.5 s in waves; a connection's answers stay in order.
     let daemon = start(Manner {
-        answer_delay_ns: |number| (200 + 5 * (number % 200).min(200 - number % 200)) * MS,
-        delivery_delay_ns: 150 * MS,
+        answer_delay_ns: |number| (1000 + 25 * (number % 200).min(200 - number % 200)) * MS,
+        delivery_delay_ns: 500 * MS,
         ..PROMPT
     });
-    for arrivals in ["fixed", "poisson"] {
-        daemon.shared.log.lock().unwrap().clear();
-        let (deliveries, to_deliver) = channel();
-        *daemon.shared.deliveries.lock().unwrap() = deliveries;
-        *daemon.shared.to_deliver.lock().unwrap() = Some(to_deliver);
-        let run = measure(&daemon, &[&["latency", "--arrivals", arrivals], &OPEN[..]].concat());
-        let log = log(&daemon);
-        let spans = |span: fn(&Entry) -> u64| log.iter().map(span).collect::<Vec<_>>();
-        compare(&run, "response", spans(|entry| entry.answered_ns - entry.due_ns));
-        compare(&run, "service", spans(|entry| entry.answered_ns - entry.received_ns));
-        compare(&run, "end_to_end", spans(|entry| entry.delivered_ns - entry.due_ns));
-        assert_eq!(run["missing"], 0);
-        assert_eq!(run["consumed_in_all"], log.len());
-    }
+    let run = measure(&daemon, &[&["latency", "--arrivals", arrivals], &OPEN[..]].concat());
+    let log = log(&daemon);
+    let spans = |span: fn(&Entry) -> u64| log.iter().map(span).collect::<Vec<_>>();
+    compare(&run, "response", &ALL, spans(|entry| entry.answered_ns - entry.due_ns));
+    compare(&run, "service", &ALL, spans(|entry| entry.answered_ns - entry.received_ns));
+    compare(&run, "end_to_end", &ALL, spans(|entry| entry.delivered_ns - entry.due_ns));
+    assert_eq!(run["missing"], 0);
+    assert_eq!(run["consumed_in_all"], log.len());
+}
+
+#[test]
+fn percentiles_of_the_open_loop_are_those_of_the_daemons_own_log() {
+    check_percentiles("fixed");
+}
+
+#[test]
+fn so_they_are_when_messages_arrive_at_random() {
+    check_percentiles("poisson");
 }
 
 #[test]
@@ -270,7 +276,7 @@ fn a_stall_is_charged_to_every_message_that_was_due_in_it() {
         let truth_us = (1.0 - share * window_s) * 1e6;
         let reported_us = reported[key].as_f64().unwrap();
         let apart = (reported_us - truth_us).abs() / truth_us;
-        assert!(apart < 0.03, "{key}: {reported_us} µs, in truth {truth_us} µs");
+        assert!(apart < 0.05, "{key}: {reported_us} µs, in truth {truth_us} µs");
     }
     // The timeline has it where it was: its second shows the stall, the one before does not.
     let longest = |second: &Value| {
@@ -282,6 +288,23 @@ fn a_stall_is_charged_to_every_message_that_was_due_in_it() {
     let stalled: Vec<_> = timeline.iter().filter(|second| longest(second) > 900_000.0).collect();
     // It may end just at the turn of a second.
     assert!((1..=2).contains(&stalled.len()), "{timeline:?}");
+}
+
+#[test]
+fn messages_that_could_not_be_sent_for_a_stall_are_late_all_the_same() {
+    // More than the sockets hold: the daemon's stall stops the sending too, and the time from
+    // sending to the answer is short for all that were sent after it.
+    let daemon = start(Manner { stall_ns: SECOND, ..PROMPT });
+    let load = ["pub", "--rate", "500", "--connections", "1", "--body-bytes", "120000"];
+    let run = measure(&daemon, &[&load[..], &["--duration", "4s", "--warm-up", "0s"]].concat());
+    let log = log(&daemon);
+    let truth = log.iter().map(|entry| entry.answered_ns - entry.due_ns).collect();
+    // Half of all are not late at all, but by chance.
+    compare(&run, "response", &ALL[1..], truth);
+    let delays = &run["latency"]["send_delay"];
+    assert!(delays["max_us"].as_f64().unwrap() > 300_000.0, "{delays}");
+    assert!(run["invalid"].to_string().contains("sent late"), "{}", run["invalid"]);
+    assert_eq!(run["unsent"], 0);
 }
 
 #[test]
