@@ -101,6 +101,10 @@ pub const PUBLISH_COUNTS_MAX: usize = 16;
 /// and its share of their growth.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
+/// What each further channel that has a message costs, for the memory budget: an entry of 8 bytes
+/// in a queue that may have grown to twice its need.
+pub const MESSAGE_HOLDER_BYTES: usize = 16;
+
 /// Messages of one batch that a shard keeps scratch memory for; a larger batch gets its own.
 pub const SCRATCH_KEPT_MAX: usize = 4096;
 

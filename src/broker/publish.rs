@@ -80,10 +80,11 @@ impl Shard {
             return self.refuse_body(put.body, Refusal::QueueFull);
         }
         let delay_ms = u32::try_from(put.delay_ms).unwrap_or(u32::MAX);
-        self.store_bodies(put)?;
-        let topic = self.topics[id.index as usize].as_mut().expect("checked above");
+        let topic = self.topics[id.index as usize].as_ref().expect("checked above");
         let holders = if topic.flows() { topic.channels.len() } else { 1 };
         let holders = u32::try_from(holders).expect("CHANNELS_MAX is below 2^32");
+        self.store_bodies(put, holders)?;
+        let topic = self.topics[id.index as usize].as_mut().expect("checked above");
         topic.message_count += self.places.len() as u64;
         for &place in &self.places {
             topic.message_bytes += place.body_bytes() as u64;
@@ -244,14 +245,15 @@ impl Shard {
         false
     }
 
-    /// Leaves the bodies in `self.places`; on failure nothing is kept.
-    fn store_bodies(&mut self, put: Put<'_>) -> Result<(), Refusal> {
+    /// Leaves the bodies, for so many holders each, in `self.places`; on failure nothing is kept.
+    fn store_bodies(&mut self, put: Put<'_>, holders: u32) -> Result<(), Refusal> {
         debug_assert!(self.places.is_empty());
         let stored = match (put.kind, put.body) {
             (PublishKind::Mpub, Body::Borrowed(bytes)) => self.copy_batch(bytes),
             (_, Body::Borrowed(bytes)) => self.copy_one(bytes),
             (kind, Body::Owned(slab)) => self.keep(kind, slab),
         };
+        let stored = stored.and_then(|()| self.store.charge_holders(self.places.len(), holders));
         if stored.is_err() {
             for place in self.places.drain(..) {
                 self.store.abandon(place);

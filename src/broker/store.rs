@@ -9,7 +9,7 @@
 //! Invariants: `references` of a slot counts the queues, in-flight entries and deferrals that name
 //! it; `live` of a page counts the slots that point into it.
 
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, SLAB_BYTES};
+use crate::limits::{MESSAGE_HOLDER_BYTES, MESSAGE_OVERHEAD_BYTES, SLAB_BYTES};
 use crate::protocol::command::{BatchIter, PublishKind};
 use crate::protocol::slab::{OverBudget, SlabPool};
 use std::ops::Range;
@@ -157,7 +157,19 @@ impl MessageStore {
         self.release_page(place.page);
     }
 
-    /// Makes a message of a body, with so many references, at least one.
+    /// Charges what so many messages cost beside their bodies when each has so many holders; the
+    /// first is part of a body's place. Each [release](Self::release) but the last takes its
+    /// share back.
+    ///
+    /// # Errors
+    /// [`OverBudget`]; nothing is charged then.
+    pub fn charge_holders(&mut self, messages: usize, holders: u32) -> Result<(), OverBudget> {
+        let further = messages.saturating_mul(holders.saturating_sub(1) as usize);
+        self.pool.charge(further.saturating_mul(MESSAGE_HOLDER_BYTES))
+    }
+
+    /// Makes a message of a body, with so many references, at least one; further ones than that
+    /// have been [charged](Self::charge_holders).
     #[inline]
     pub fn insert(
         &mut self,
@@ -206,8 +218,10 @@ impl MessageStore {
         self.message(slot).references
     }
 
-    /// Adds references: one more holder each.
+    /// Adds references: one more holder each. They are charged but never refused, since the
+    /// message has been acknowledged.
     pub fn retain(&mut self, slot: MessageSlot, holders: u32) {
+        self.pool.charge_anyway(holders as usize * MESSAGE_HOLDER_BYTES);
         self.messages[slot.0 as usize].references += holders;
     }
 
@@ -227,6 +241,8 @@ impl MessageStore {
                 self.messages = Vec::new();
                 self.first_free = NO_SLOT;
             }
+        } else {
+            self.pool.uncharge(MESSAGE_HOLDER_BYTES);
         }
     }
 

@@ -9,7 +9,8 @@ use std::fmt;
 /// The memory of one shard: a budget, and some spare vectors of [`SLAB_BYTES`].
 ///
 /// Invariant: `bytes_used` is the sum of what was charged and not yet uncharged. It exceeds
-/// `bytes_max` only by what was [adopted](SlabPool::adopt). Spare slabs are not part of it.
+/// `bytes_max` only by what was [adopted](SlabPool::adopt) or
+/// [charged anyway](SlabPool::charge_anyway). Spare slabs are not part of it.
 #[derive(Debug)]
 pub struct SlabPool {
     /// Empty vectors with a capacity of exactly `SLAB_BYTES`; the last one given is the warmest.
@@ -113,6 +114,11 @@ impl SlabPool {
         self.check_room(bytes)?;
         self.bytes_used += bytes;
         Ok(())
+    }
+
+    /// Charges memory that is needed whatever the budget says.
+    pub fn charge_anyway(&mut self, bytes: usize) {
+        self.bytes_used += bytes;
     }
 
     /// Takes back a charge.

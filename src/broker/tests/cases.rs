@@ -7,7 +7,7 @@ use super::world::{
 use crate::broker::admin::{
     AdminReply, AdminRequest, ChannelAction, ChannelStats, TopicAction, TopicStats,
 };
-use crate::limits::SLAB_BYTES;
+use crate::limits::{MESSAGE_HOLDER_BYTES, SLAB_BYTES};
 
 fn messages(frames: &[Frame]) -> Vec<(String, u16, Vec<u8>)> {
     let message = |frame: &Frame| match frame {
@@ -361,6 +361,27 @@ fn over_the_memory_budget_a_publish_is_refused_whole() {
     let kept = world.shards[0].store.pool.bytes_used() - used;
     assert!(kept <= SLAB_BYTES, "nothing but an empty page stays: {kept}");
     assert_eq!(stats(&mut world, "t").unwrap().depth, 1);
+}
+
+#[test]
+fn what_many_channels_hold_of_a_batch_counts_against_the_budget() {
+    let mut world = World::with(1, |config| config.budget_bytes = 1 << 20);
+    let producer = world.connect(0);
+    world.create_topic("t");
+    for number in 0..100 {
+        world.on_channel("t", &format!("c{number}"), ChannelAction::Create);
+    }
+    let small = vec![vec![7]; 100];
+    assert_eq!(world.ask(producer, publish_all("t", &small)), [Frame::Response("OK".into())]);
+    let used = world.shards[0].store.pool.bytes_used();
+    assert!(used > 99 * 100 * MESSAGE_HOLDER_BYTES, "{used}");
+    // One byte each, but an entry in a hundred queues.
+    let frames = world.ask(producer, publish_all("t", &vec![vec![7]; 2000]));
+    assert_eq!(error(&frames), "E_MPUB_FAILED MPUB failed memory budget exceeded");
+    assert_eq!(world.shards[0].store.pool.bytes_used(), used);
+    world.delete_topic("t");
+    world.settle();
+    assert!(world.shards[0].store.pool.bytes_used() <= SLAB_BYTES);
 }
 
 #[test]
