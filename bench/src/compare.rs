@@ -197,7 +197,8 @@ pub(crate) fn verdict(ratio: &Ratio) -> &'static str {
 }
 
 fn better(figure: &str) -> Better {
-    match figure {
+    // The figures of a phase before the measured one have its name in front.
+    match figure.strip_prefix("fill: ").unwrap_or(figure) {
         "messages/s" => Better::More,
         "server cores busy" | "generator core busy" | "server context switches/s" => {
             Better::Neither
@@ -272,6 +273,7 @@ mod tests {
         let verdicts: Vec<_> = ratios.iter().map(verdict).collect();
         assert_eq!(verdicts, ["worse", "worse", "worse", "worse", ""]);
         assert_eq!(verdict(&ratio("messages/s", [90.0, 100.0, 110.0], [95.0; 3])), "~");
+        assert_eq!(verdict(&ratio("fill: messages/s", [10.0; 3], [30.0; 3])), "better");
     }
 
     #[test]
