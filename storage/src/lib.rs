@@ -1,1 +1,9 @@
 //! The segmented append-only log: knows bytes, not NSQ.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod buffer;
+pub mod record;
+pub mod request;
+pub mod segment;
