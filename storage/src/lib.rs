@@ -4,6 +4,8 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod buffer;
+pub mod cursors;
 pub mod record;
 pub mod request;
+pub mod scan;
 pub mod segment;
