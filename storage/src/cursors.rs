@@ -144,6 +144,8 @@ impl Cursor {
 pub struct Cursors {
     list: BTreeMap<CursorId, Cursor>,
     next_id: u32,
+    /// Counts creations and deletions, so that none is applied twice.
+    version: u64,
 }
 
 impl Cursors {
@@ -151,6 +153,7 @@ impl Cursors {
     pub fn create(&mut self, name: &[u8], low: u64) -> CursorId {
         let id = CursorId(self.next_id);
         self.restore(id, Cursor::new(name, low));
+        self.version += 1;
         id
     }
 
@@ -172,7 +175,24 @@ impl Cursors {
 
     /// Removes a cursor.
     pub fn delete(&mut self, id: CursorId) -> Option<Cursor> {
+        let cursor = self.remove(id)?;
+        self.version += 1;
+        Some(cursor)
+    }
+
+    /// Removes a cursor without that being a new change.
+    pub(crate) fn remove(&mut self, id: CursorId) -> Option<Cursor> {
         self.list.remove(&id)
+    }
+
+    /// How many creations and deletions there were.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All changes up to this one are in it.
+    pub(crate) fn set_version(&mut self, version: u64) {
+        self.version = version;
     }
 
     /// Keeps the cursors of these numbers only.

@@ -4,6 +4,9 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod buffer;
+mod checkpoint;
+mod codec;
+mod control;
 pub mod cursors;
 pub mod record;
 pub mod request;
