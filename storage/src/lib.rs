@@ -3,12 +3,22 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
+pub mod log;
+
+pub mod cursors;
+pub mod read;
+pub mod record;
+pub mod segment;
+
 pub mod buffer;
+pub mod request;
+
+mod append;
 mod checkpoint;
 mod codec;
+mod commit;
 mod control;
-pub mod cursors;
-pub mod record;
-pub mod request;
+mod prepare;
+mod save;
 pub mod scan;
-pub mod segment;
+mod segments;

@@ -68,6 +68,12 @@ impl Walk<'_> {
         loop {
             let rest = self.rest();
             if rest.len() < RECORD_HEADER_BYTES {
+                let ends_within = self.place.offset + RECORD_HEADER_BYTES as u64 > self.end;
+                if ends_within && self.place.offset < self.end {
+                    // Too little for a record: it can only be what damage left.
+                    self.place.lost_since.get_or_insert(self.place.offset);
+                    self.place.offset = self.end;
+                }
                 return None;
             }
             let header = Header::read(rest, self.place.offset, self.seeds)
@@ -120,8 +126,8 @@ impl Walk<'_> {
 
     fn take(&mut self, header: Header) -> Item {
         let offset = self.place.offset;
-        let start = usize::try_from(offset - self.origin).unwrap_or(usize::MAX)
-            + RECORD_HEADER_BYTES;
+        let start =
+            usize::try_from(offset - self.origin).unwrap_or(usize::MAX) + RECORD_HEADER_BYTES;
         let payload = start..start + header.payload_bytes as usize;
         let confirmed = self
             .bytes
