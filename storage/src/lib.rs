@@ -13,6 +13,10 @@ pub mod segment;
 pub mod buffer;
 pub mod request;
 
+pub mod recovery;
+
+pub mod faulty_disk;
+
 mod append;
 mod checkpoint;
 mod codec;

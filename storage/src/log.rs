@@ -162,6 +162,10 @@ pub struct Log {
     sync_up_to: u64,
     /// The segment written to last.
     written_segment: Option<SegmentId>,
+    /// The last segment known to take no more records.
+    ended: Option<SegmentEnd>,
+    /// Where the log began to give sequences at this start, and where its records ended before.
+    start: (u64, u64),
     segments: Segments,
     preparation: Option<Preparation>,
     /// Segments made or being made, and not yet written to.
@@ -196,7 +200,7 @@ pub(crate) struct Found {
 }
 
 /// The first sequence of a log.
-const FIRST_SEQUENCE: u64 = 1;
+pub(crate) const FIRST_SEQUENCE: u64 = 1;
 
 impl Log {
     /// A new log, in a directory where there is none. The seed has to be different for every log
@@ -233,6 +237,8 @@ impl Log {
             durable_up_to: next_sequence,
             sync_up_to: 0,
             written_segment: None,
+            ended: found.previous,
+            start: (next_sequence, found.previous.map_or(next_sequence, |end| end.sequence)),
             segments: found.segments,
             preparation: None,
             next: VecDeque::new(),
@@ -319,6 +325,13 @@ impl Log {
     /// files.
     pub fn durable_up_to(&self) -> u64 {
         self.durable_up_to
+    }
+
+    /// All records below this are durable. Not [`Self::durable_up_to`] before the first record of
+    /// this start, which comes after sequences that were given and lost.
+    fn durable_end(&self) -> u64 {
+        let (sequence, end) = self.start;
+        if self.durable_up_to == sequence { end } else { self.durable_up_to }
     }
 
     /// How the log is.

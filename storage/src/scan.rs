@@ -3,7 +3,7 @@
 //! Reading back and recovery see a segment through the same eyes. A walk sees one stretch of bytes;
 //! when it reaches the end of the stretch it says where to go on and how many bytes to bring.
 
-use crate::record::{Header, Kind, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Seeds};
+use crate::record::{Header, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Seeds};
 use crate::segment::SegmentId;
 use std::ops::Range;
 
@@ -153,15 +153,10 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a record of that kind holds entries.
-pub(crate) fn has_entries(kind: Kind) -> bool {
-    matches!(kind, Kind::Message | Kind::Batch)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Stamp, record_bytes, stamp_record};
+    use crate::record::{Kind, Stamp, record_bytes, stamp_record};
 
     const SEEDS_SALT: u64 = 77;
     const ORIGIN: u64 = 4096;

@@ -2,6 +2,7 @@
 
 use super::{Io, Log, State};
 use crate::commit::{self, Commit};
+use crate::control::SegmentEnd;
 use crate::prepare;
 use crate::request::{Completion, IoError, Purpose, Ticket};
 use crate::segment::DATA_START;
@@ -137,6 +138,7 @@ impl Log {
             }
             commit::Progress::Synced => {
                 self.durable_up_to = self.written_up_to;
+                self.note_end();
                 return;
             }
             commit::Progress::Blocked(error) => {
@@ -176,6 +178,18 @@ impl Log {
         self.unblock();
         let is_failed = matches!(self.state, State::Failed(_));
         !is_failed && (staged.seals || self.sync_up_to > self.durable_up_to)
+    }
+
+    /// After a sync: the segment written to last may have ended with it.
+    fn note_end(&mut self) {
+        let written = self.written_segment.and_then(|id| self.segments.segment(id));
+        if let Some(segment) = written.filter(|segment| segment.is_ended) {
+            self.ended = Some(SegmentEnd {
+                segment: segment.identity.id,
+                offset: segment.end_offset,
+                sequence: segment.sequences.end,
+            });
+        }
     }
 
     fn go_on_preparing(

@@ -3,7 +3,6 @@
 use super::{Io, Log, Report, State};
 use crate::buffer::AlignedBuffer;
 use crate::checkpoint::Picture;
-use crate::control::SegmentEnd;
 use crate::request::{FileName, IoError, Operation, Outcome, Purpose};
 use crate::save;
 use crate::segment::SegmentId;
@@ -47,7 +46,7 @@ impl Log {
     /// reclaimed. Nothing happens while a checkpoint is on its way, before the first record, and
     /// without memory.
     pub fn checkpoint(&mut self, io: &mut Io) {
-        self.save(None, io);
+        self.save(io);
     }
 
     /// Whether a checkpoint is on its way.
@@ -86,16 +85,14 @@ impl Log {
             if self.saver.is_running() {
                 return;
             }
-            let end = self.appender.tip().previous;
-            let is_clean = self.state == State::Healthy;
-            self.save(end.filter(|_| is_clean), io);
+            self.save(io);
             self.closing = if self.saver.is_running() { Closing::Saving } else { Closing::Done };
         } else if self.closing == Closing::Saving && !self.saver.is_running() {
             self.closing = Closing::Done;
         }
     }
 
-    fn save(&mut self, clean_end: Option<SegmentEnd>, io: &mut Io) {
+    fn save(&mut self, io: &mut Io) {
         // A failed sync may have been of the checkpoint's own file: leave the good one alone.
         let is_failed = matches!(self.state, State::Failed(_));
         if self.saver.is_running() || is_failed || !self.has_directory {
@@ -105,8 +102,8 @@ impl Log {
             log_id: self.log_id,
             generation: self.saver.next_generation(),
             next_sequence: self.appended_up_to(),
-            durable_up_to: self.durable_up_to,
-            clean_end,
+            durable_up_to: self.durable_end(),
+            ended: self.ended,
             cursors: self.cursors.clone(),
         };
         if self.saver.start(&picture, &mut io.buffers).is_some() {
