@@ -345,7 +345,10 @@ impl<D: Disk> Recovery<'_, D> {
             let scan = self.segments.get(&id).and_then(|candidate| candidate.scan.as_ref());
             ends.get(&id).copied().or_else(|| scan.and_then(|scan| scan.end))
         });
-        let is_whole = end.map_or(0, |end| end.sequence) >= durable_up_to;
+        let told = self.picture.as_ref().and_then(|(_, picture)| picture.ended);
+        let ends = end.into_iter().chain(told).map(|end| end.sequence);
+        let sequence = ends.max().unwrap_or(FIRST_SEQUENCE);
+        let is_whole = sequence >= durable_up_to;
         let is_empty = |id: &SegmentId| tail.is_none_or(|tail| tail < *id);
         let empty: Vec<SegmentId> = self.segments.keys().copied().filter(is_empty).collect();
         for id in &empty {

@@ -9,7 +9,7 @@ use support::Bench;
 fn trace(bench: &mut Bench) {
     bench.create_cursor(b"slow", 1);
     bench.create_cursor(b"quick", 1);
-    for round in 0..30_usize {
+    for round in 0..50_usize {
         for entry in 0..5 {
             let bytes = [20, 300, 5000, 4000, 1][(round + entry) % 5];
             if bench.append(bytes).is_err() {

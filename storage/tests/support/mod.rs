@@ -1,14 +1,14 @@
 //! A log on a simulated disk: requests are executed in an order chosen by a seed, and what was
 //! promised is written down beside, to be compared with what is found after a crash.
 
-#![allow(dead_code, reason = "every test file uses another part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses another part")]
 
 use ringmain_storage::cursors::{CursorId, Cursors};
 use ringmain_storage::faulty_disk::FaultyDisk;
 use ringmain_storage::log::{AppendError, Io, Log, LogOptions};
 use ringmain_storage::read::{Read, ReadCursor};
 use ringmain_storage::recovery::{RecoveryReport, recover};
-use ringmain_storage::request::{Disk, LogKey, Request};
+use ringmain_storage::request::{Completion, Disk, IoError, LogKey, Operation, Request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -43,6 +43,26 @@ pub struct Bench {
     /// Nothing is executed from that request on.
     pub stop: u64,
     next_body: u64,
+}
+
+/// A disk that does nothing any more after a number of requests.
+struct StoppingDisk<'a> {
+    disk: &'a mut FaultyDisk,
+    left: u64,
+}
+
+impl Disk for StoppingDisk<'_> {
+    fn execute(&mut self, request: Request) -> Completion {
+        if self.left > 0 {
+            self.left -= 1;
+            return self.disk.execute(request);
+        }
+        let buffer = match request.operation {
+            Operation::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        };
+        Completion { ticket: request.ticket, result: Err(IoError::DEVICE), buffer }
+    }
 }
 
 impl Bench {
@@ -111,6 +131,13 @@ impl Bench {
         id
     }
 
+    pub fn delete_cursor(&mut self, name: &[u8]) {
+        if let Some(id) = self.log.cursors().find(name) {
+            self.log.delete_cursor(id, &mut self.io);
+            self.finished.remove(name);
+        }
+    }
+
     pub fn finish(&mut self, name: &[u8], sequence: u64) {
         let Some(id) = self.log.cursors().find(name) else { return };
         self.log.cursor_mut(id).unwrap().finish(sequence);
@@ -166,6 +193,18 @@ impl Bench {
     pub fn crash(&mut self, seed: u64) -> RecoveryReport {
         self.disk.crash(seed);
         self.reopen(seed)
+    }
+
+    /// The power goes while the log is opened, after a number of requests that the seed says.
+    pub fn recover_in_part(&mut self, seed: u64) {
+        let mut disk = self.disk.clone();
+        let before = disk.executed();
+        let _whole = recover(LogKey(1), self.options, seed, &mut disk);
+        let stop = seed % (disk.executed() - before);
+        let mut disk = StoppingDisk { disk: &mut self.disk, left: stop };
+        // It fails when the disk stops; what it did until then stays.
+        let _failed = recover(LogKey(1), self.options, seed, &mut disk);
+        self.disk.crash(seed);
     }
 
     /// Opens the log again from what is on disk, and forgets what is no longer there.
