@@ -156,6 +156,8 @@ impl Appender {
         durable_up_to: u64,
         pool: &mut BufferPool,
     ) -> Result<(), NoMemory> {
+        // A segment without a first record has nothing to end; recovery makes it a spare.
+        self.tip.target = self.tip.target.filter(|target| target.has_begun);
         if self.tip.target.is_none() {
             return Ok(());
         }

@@ -122,6 +122,10 @@ impl Control {
         match self {
             Self::Begin { table: Some(table), .. } => apply_table(table, cursors),
             Self::Created { version, id, low, name } if version > cursors.version() => {
+                // The deletion of an older one of that name may have gone unrecorded.
+                if let Some(old) = cursors.find(&name) {
+                    cursors.remove(old);
+                }
                 cursors.restore(id, Cursor::new(&name, low));
                 cursors.set_version(version);
             }

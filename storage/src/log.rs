@@ -238,7 +238,7 @@ impl Log {
             sync_up_to: 0,
             written_segment: None,
             ended: found.previous,
-            start: (next_sequence, found.previous.map_or(next_sequence, |end| end.sequence)),
+            start: (next_sequence, found.previous.map_or(FIRST_SEQUENCE, |end| end.sequence)),
             segments: found.segments,
             preparation: None,
             next: VecDeque::new(),
@@ -432,7 +432,7 @@ impl Log {
         }
         self.make_target(shape.payload_bytes, io)?;
         let busy = |NoMemory| AppendError::Busy;
-        let appended = self.appender.append(shape, self.durable_up_to, &mut io.buffers, fill);
+        let appended = self.appender.append(shape, self.durable_end(), &mut io.buffers, fill);
         let sequence = appended.map_err(busy)?;
         self.prepare_ahead(io);
         Ok(sequence)
@@ -452,7 +452,7 @@ impl Log {
             if self.next.is_empty() {
                 return Err(AppendError::Busy);
             }
-            self.appender.seal(self.durable_up_to, &mut io.buffers).map_err(busy)?;
+            self.appender.seal(self.durable_end(), &mut io.buffers).map_err(busy)?;
             if let Some(identity) = self.next.pop_front() {
                 self.appender.start(identity);
             }
@@ -463,7 +463,7 @@ impl Log {
         }
         let payload = self.begin_payload();
         let shape = Shape { kind: Kind::Begin, count: 0, payload_bytes: payload.len() };
-        let durable_up_to = self.durable_up_to;
+        let durable_up_to = self.durable_end();
         let fill = |bytes: &mut [u8]| bytes.copy_from_slice(&payload);
         let begun = self.appender.append(shape, durable_up_to, &mut io.buffers, fill);
         begun.map(|_| ()).map_err(busy)

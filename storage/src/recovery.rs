@@ -408,6 +408,7 @@ impl<D: Disk> Recovery<'_, D> {
         log_id: u64,
     ) -> Result<Found, RecoveryError> {
         let picture = self.picture.take();
+        let ended = picture.as_ref().and_then(|(_, picture)| picture.ended);
         let good = picture.as_ref().map(|(slot, picture)| (*slot, picture.generation));
         let mut next_sequence =
             picture.as_ref().map_or(FIRST_SEQUENCE, |(_, picture)| picture.next_sequence);
@@ -440,6 +441,14 @@ impl<D: Disk> Recovery<'_, D> {
                     self.report.damages.push(damage);
                 }
             }
+            // A segment that the checkpoint knows to have ended here, and that is gone.
+            let gone = ended.filter(|ended| {
+                ended.segment < id && previous.is_none_or(|end| end.segment < ended.segment)
+            });
+            if let Some(gone) = gone {
+                gaps.push((previous.map_or(0, |end| end.sequence)..gone.sequence, false));
+                previous = Some(gone);
+            }
             let is_next = match &candidate.begin {
                 Some((_, Control::Begin { previous: told, .. })) => *told == previous,
                 _ => false,
@@ -454,10 +463,12 @@ impl<D: Disk> Recovery<'_, D> {
             segments.add(segment);
             previous = Some(end);
         }
-        let end = previous.map_or(0, |end| end.sequence);
-        let is_told = end >= durable_up_to || self.report.torn_tail.is_some();
-        gaps.push((end..next_sequence, is_told));
-        for (gap, is_known) in gaps {
+        // Segments that were reclaimed may have been the last.
+        let previous = previous.into_iter().chain(ended).max_by_key(|end| end.sequence);
+        gaps.push((previous.map_or(0, |end| end.sequence)..next_sequence, false));
+        for (gap, is_told) in gaps {
+            // Sequences that were given and never durable are lost with the power, as promised.
+            let is_known = is_told || gap.start.max(FIRST_SEQUENCE) >= durable_up_to;
             if !is_known && !gap.is_empty() && !cursors.is_empty() && !cursors.have_finished(&gap) {
                 self.report.missing.push(gap.clone());
             }

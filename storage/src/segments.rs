@@ -134,7 +134,9 @@ impl Segments {
 
     /// The segment that holds a sequence, or else the first that holds later ones.
     pub(crate) fn at_or_after(&self, sequence: u64) -> Option<&Segment> {
-        self.list.values().find(|segment| sequence < segment.sequences.end)
+        let holds_later =
+            |segment: &&Segment| sequence < segment.sequences.end && !segment.sequences.is_empty();
+        self.list.values().find(holds_later)
     }
 
     /// Marks a segment as used just now.
@@ -200,7 +202,7 @@ mod tests {
     fn sequences_are_found() {
         let mut segments = Segments::default();
         segments.add(segment(1, 10..20));
-        segments.add(segment(2, 20..20));
+        segments.add(segment(2, 25..25));
         segments.add(segment(4, 30..40));
         let found = |sequence| segments.at_or_after(sequence).map(|s| s.identity.id.0);
         let sequences = [5, 10, 19, 20, 29, 39, 40];

@@ -38,13 +38,17 @@ impl Log {
     }
 
     /// Where the record of a reader's sequence begins, or one before it in the same segment.
-    fn place_for(&self, cursor: &ReadCursor) -> Option<Place> {
+    fn place_for(&self, cursor: &mut ReadCursor) -> Option<Place> {
         if let Some(place) = cursor.place
             && let Some(segment) = self.segments.segment(place.segment)
-            && place.offset < segment.end_offset
-            && cursor.sequence() < segment.sequences.end
         {
-            return Some(place);
+            if place.offset < segment.end_offset && cursor.sequence() < segment.sequences.end {
+                return Some(place);
+            }
+            // All of the segment was passed.
+            if place.offset >= segment.end_offset {
+                cursor.seek(cursor.sequence().max(segment.sequences.end));
+            }
         }
         let segment = self.segments.at_or_after(cursor.sequence())?;
         Some(segment.place_of(cursor.sequence()))

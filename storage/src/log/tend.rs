@@ -74,7 +74,7 @@ impl Log {
         if self.closing == Closing::Sealing {
             if !is_failed {
                 // Without memory for the seal, the next completion brings us back here.
-                let sealed = self.appender.seal(self.durable_up_to, &mut io.buffers);
+                let sealed = self.appender.seal(self.durable_end(), &mut io.buffers);
                 self.sync(io);
                 let is_idle = self.commit.is_none() && self.appender.peek().is_none();
                 let is_blocked = matches!(self.state, State::Blocked(_));

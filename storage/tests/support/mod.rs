@@ -23,6 +23,9 @@ pub const TINY: LogOptions = LogOptions {
     spares_max: 2,
 };
 
+/// More requests than any test needs.
+const EXECUTED_MAX: u64 = 200_000;
+
 /// See the module's text.
 pub struct Bench {
     pub disk: FaultyDisk,
@@ -33,6 +36,9 @@ pub struct Bench {
     random: fastrand::Rng,
     /// Every entry appended, by sequence; withdrawn and cut ones are taken out.
     pub appended: BTreeMap<u64, Vec<u8>>,
+    /// What no cursor needed at some checkpoint.
+    pub needless: BTreeSet<u64>,
+    pub deleted: BTreeSet<CursorId>,
     /// Where each cursor began.
     pub starts: BTreeMap<Vec<u8>, u64>,
     /// What each cursor finished, as the log was told.
@@ -79,6 +85,8 @@ impl Bench {
             outstanding: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             appended: BTreeMap::new(),
+            needless: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             starts: BTreeMap::new(),
             finished: BTreeMap::new(),
             saving: None,
@@ -134,6 +142,7 @@ impl Bench {
     pub fn delete_cursor(&mut self, name: &[u8]) {
         if let Some(id) = self.log.cursors().find(name) {
             self.log.delete_cursor(id, &mut self.io);
+            self.deleted.insert(id);
             self.finished.remove(name);
         }
     }
@@ -150,6 +159,7 @@ impl Bench {
         if self.outstanding.is_empty() || self.disk.executed() >= self.stop {
             return false;
         }
+        assert!(self.disk.executed() < EXECUTED_MAX, "there is no end of requests");
         let index = self.random.usize(..self.outstanding.len());
         let request = self.outstanding.swap_remove(index);
         let completion = self.disk.execute(request);
@@ -176,14 +186,21 @@ impl Bench {
 
     pub fn checkpoint(&mut self) {
         if !self.log.is_checkpointing() {
-            self.saving = Some(self.log.cursors().clone());
+            self.note_saving();
         }
         self.log.checkpoint(&mut self.io);
     }
 
+    fn note_saving(&mut self) {
+        let cursors = self.log.cursors().clone();
+        let is_needless = |sequence: &&u64| cursors.have_finished(&(**sequence..**sequence + 1));
+        self.needless.extend(self.appended.keys().filter(is_needless));
+        self.saving = Some(cursors);
+    }
+
     pub fn close(&mut self) {
         self.drain();
-        self.saving = Some(self.log.cursors().clone());
+        self.note_saving();
         self.log.close(&mut self.io);
         self.drain();
         assert!(self.log.is_closed());
@@ -218,6 +235,14 @@ impl Bench {
         let opened = recover(key, self.options, seed ^ 0xfeed, &mut self.disk);
         let (log, report) = opened.unwrap_or_else(|error| panic!("{error}"));
         self.log = log;
+        // A deletion is durable with the next checkpoint only; its owner repeats it.
+        let names: Vec<_> = self.log.cursors().iter().map(|(_, c)| c.name().to_vec()).collect();
+        let unique: BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len(), "two cursors of one name");
+        for name in names.iter().filter(|name| !self.finished.contains_key(*name)) {
+            let id = self.log.cursors().find(name).unwrap();
+            self.log.delete_cursor(id, &mut self.io);
+        }
         report
     }
 
@@ -249,15 +274,19 @@ impl Bench {
     /// `promised`, from its first on; the entries above are forgotten.
     pub fn check_prefix(&mut self, promised: u64) {
         let found = self.read_all();
-        let first = self.log.first_sequence();
         let end = found.last_key_value().map_or(0, |(last, _)| last + 1);
         let end = end.max(promised);
         self.appended.retain(|sequence, _| *sequence < end);
-        let expected: BTreeMap<_, _> = self.appended.range(first..).collect();
-        let found: BTreeMap<_, _> = found.iter().collect();
-        let keys = |map: &BTreeMap<&u64, &Vec<u8>>| map.keys().map(|k| **k).collect::<Vec<_>>();
-        assert_eq!(keys(&found), keys(&expected), "promised {promised}, first {first}");
-        assert!(found == expected, "a body changed");
+        for (sequence, body) in &found {
+            assert_eq!(self.appended.get(sequence), Some(body), "{sequence} was never appended");
+        }
+        // What is not there was reclaimed, and only what no cursor needs is.
+        for sequence in self.appended.keys().filter(|sequence| !found.contains_key(sequence)) {
+            assert!(
+                self.needless.contains(sequence),
+                "{sequence} is lost; promised {promised}, end {end}"
+            );
+        }
     }
 
     /// Every cursor of the last durable checkpoint is there and has finished what it had; no
@@ -267,7 +296,7 @@ impl Bench {
         for (id, cursor) in saved.iter() {
             let name = String::from_utf8_lossy(cursor.name()).into_owned();
             let Some(found) = self.log.cursors().cursor(id) else {
-                assert!(!self.finished.contains_key(cursor.name()), "cursor {name} is lost");
+                assert!(self.deleted.contains(&id), "cursor {name} is lost");
                 continue;
             };
             assert!(found.has_finished(0..cursor.low()), "{name} has lost its place");
