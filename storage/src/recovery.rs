@@ -16,6 +16,7 @@
 //! the same.
 
 mod files;
+mod settle;
 
 use crate::buffer::BLOCK;
 use crate::checkpoint::{Picture, PictureRead};
@@ -31,6 +32,7 @@ use crate::segment::{
 };
 use crate::segments::{Handle, Segment, Segments};
 use files::Files;
+use settle::Ends;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -125,6 +127,8 @@ pub fn recover(
         slots: [SlotFile::default(); 2],
         picture: None,
         ids_max: 0,
+        durable_up_to: 0,
+        next_sequence: 0,
     };
     let found = recovery.run(seed)?;
     Ok((Log::from_found(key, options, seed, found), recovery.report))
@@ -149,6 +153,10 @@ struct Scan {
     durable_up_to: u64,
     /// Above all sequences seen.
     sequence_max: u64,
+    /// Its last record is there, and has this sequence.
+    sealed_at: Option<u64>,
+    /// The log was found to end in it.
+    is_cut: bool,
     damages: Vec<Damage>,
     /// Offsets and contents.
     controls: Vec<(u64, Control)>,
@@ -163,6 +171,8 @@ struct Recovery<'a, D> {
     slots: [SlotFile; 2],
     picture: Option<(Slot, Picture)>,
     ids_max: u64,
+    durable_up_to: u64,
+    next_sequence: u64,
 }
 
 impl<D: Disk> Recovery<'_, D> {
@@ -280,7 +290,7 @@ impl<D: Disk> Recovery<'_, D> {
 
     /// Finds out where each segment ends, where the log ends, and what the cursors are.
     fn find_ends(&mut self, log_id: u64) -> Result<Found, RecoveryError> {
-        let mut ends: BTreeMap<SegmentId, SegmentEnd> = BTreeMap::new();
+        let mut ends = Ends::new();
         for candidate in self.segments.values() {
             if let Some((_, Control::Begin { previous: Some(end), .. })) = &candidate.begin {
                 ends.insert(end.segment, *end);
@@ -307,66 +317,8 @@ impl<D: Disk> Recovery<'_, D> {
             let end = ends.get(&id).copied().or(scanned);
             expected = end.map_or(expected, |end| end.sequence);
         }
-        let (tail, durable_up_to) = self.find_tail(&ends);
-        self.drop_empty(tail, &ends, durable_up_to)?;
-        self.build(tail, &ends, durable_up_to, log_id)
-    }
-
-    /// The last segment with records, and the highest sequence known to be durable.
-    fn find_tail(&self, ends: &BTreeMap<SegmentId, SegmentEnd>) -> (Option<SegmentId>, u64) {
-        let mut durable_up_to = self.picture.as_ref().map_or(0, |(_, p)| p.durable_up_to);
-        let mut tail = None;
-        for (id, candidate) in &self.segments {
-            let scan = candidate.scan.as_ref();
-            // A segment begins only after the one before it was synced.
-            let begin = candidate.begin.as_ref().map_or(0, |(sequence, _)| *sequence);
-            let scanned = scan.map_or(0, |scan| scan.durable_up_to);
-            let ended = ends.get(id).map_or(0, |end| end.sequence);
-            let known = if ends.contains_key(id) { ended.max(begin) } else { scanned.max(begin) };
-            durable_up_to = durable_up_to.max(known);
-            let has_records = ends.contains_key(id)
-                || candidate.begin.is_some()
-                || scan.is_some_and(|scan| scan.first_sequence.is_some());
-            if has_records {
-                tail = Some(*id);
-            }
-        }
-        (tail, durable_up_to)
-    }
-
-    /// Segments made in advance and never written to become spares again.
-    fn drop_empty(
-        &mut self,
-        tail: Option<SegmentId>,
-        ends: &BTreeMap<SegmentId, SegmentEnd>,
-        durable_up_to: u64,
-    ) -> Result<(), RecoveryError> {
-        let end = tail.and_then(|id| {
-            let scan = self.segments.get(&id).and_then(|candidate| candidate.scan.as_ref());
-            ends.get(&id).copied().or_else(|| scan.and_then(|scan| scan.end))
-        });
-        let told = self.picture.as_ref().and_then(|(_, picture)| picture.ended);
-        let ends = end.into_iter().chain(told).map(|end| end.sequence);
-        let sequence = ends.max().unwrap_or(FIRST_SEQUENCE);
-        let is_whole = sequence >= durable_up_to;
-        let is_empty = |id: &SegmentId| tail.is_none_or(|tail| tail < *id);
-        let empty: Vec<SegmentId> = self.segments.keys().copied().filter(is_empty).collect();
-        for id in &empty {
-            let Some(candidate) = self.segments.remove(id) else { continue };
-            // When durable records are missing they may have been here: keep what there is.
-            if !is_whole {
-                self.report.unreadable.push(FileName::Segment(*id));
-                continue;
-            }
-            let (from, to) = (FileName::Segment(*id), FileName::Spare(*id));
-            self.files.close(from);
-            self.files.run(Some(from), Operation::Rename { from, to })?;
-            self.spares.push((*id, candidate.identity.bytes));
-        }
-        if !empty.is_empty() && is_whole {
-            self.files.run(None, Operation::SyncDirectory)?;
-        }
-        Ok(())
+        self.settle(&mut ends)?;
+        Ok(self.build(&ends, log_id))
     }
 
     /// Searches a segment from its first record to its end.
@@ -376,8 +328,7 @@ impl<D: Disk> Recovery<'_, D> {
         let expected = begin.map_or(expected, |(sequence, _)| *sequence);
         let mut place = Place::new(id, DATA_START, expected);
         let (mut scan, mut need_bytes) = (Scan::default(), BLOCK);
-        let mut is_sealed = false;
-        while place.offset < identity.data_end() && !is_sealed {
+        while place.offset < identity.data_end() && !scan.sealed_at.is_some() {
             let origin = crate::buffer::align_down(place.offset);
             let wanted = files::READ_BYTES.max(place.offset - origin + need_bytes);
             let end = crate::buffer::align_up(origin + wanted).min(identity.data_end());
@@ -385,63 +336,48 @@ impl<D: Disk> Recovery<'_, D> {
             let (seeds, end) = (identity.seeds(), identity.data_end());
             let mut walk = Walk { bytes, origin, end, seeds, place, need_bytes };
             while let Some(item) = walk.next() {
-                is_sealed = scan.take(item, bytes);
-                if is_sealed {
+                scan.take(item, bytes);
+                if scan.sealed_at.is_some() {
                     break;
                 }
             }
             (place, need_bytes) = (walk.place, walk.need_bytes);
         }
         let offset = place.lost_since.unwrap_or(place.offset);
-        scan.end = Some(SegmentEnd { segment: id, offset, sequence: place.sequence });
+        let sequence = scan.sealed_at.unwrap_or(place.sequence);
+        scan.end = Some(SegmentEnd { segment: id, offset, sequence });
         if let Some(candidate) = self.segments.get_mut(&id) {
             candidate.scan = Some(scan);
         }
     }
 
     /// Puts everything together.
-    fn build(
-        &mut self,
-        tail: Option<SegmentId>,
-        ends: &BTreeMap<SegmentId, SegmentEnd>,
-        durable_up_to: u64,
-        log_id: u64,
-    ) -> Result<Found, RecoveryError> {
+    fn build(&mut self, ends: &Ends, log_id: u64) -> Found {
         let picture = self.picture.take();
         let ended = picture.as_ref().and_then(|(_, picture)| picture.ended);
         let good = picture.as_ref().map(|(slot, picture)| (*slot, picture.generation));
-        let mut next_sequence =
-            picture.as_ref().map_or(FIRST_SEQUENCE, |(_, picture)| picture.next_sequence);
         let mut cursors = picture.map_or_else(Cursors::default, |(_, picture)| picture.cursors);
         let mut segments = Segments::default();
         let mut previous: Option<SegmentEnd> = None;
         let mut gaps = Vec::new();
         for (id, candidate) in std::mem::take(&mut self.segments) {
             let scan = candidate.scan.unwrap_or_default();
-            let mut end = ends.get(&id).copied().or(scan.end).unwrap_or(SegmentEnd {
-                segment: id,
-                offset: DATA_START,
-                sequence: 0,
-            });
-            next_sequence = next_sequence.max(scan.sequence_max).max(end.sequence);
-            let mut is_damaged = false;
-            if tail == Some(id) && !ends.contains_key(&id) {
-                is_damaged = self.cut(&scan, &mut end, durable_up_to);
-            }
+            let none = SegmentEnd { segment: id, offset: DATA_START, sequence: 0 };
+            let end = ends.get(&id).copied().or(scan.end).unwrap_or(none);
             let told = candidate.begin.as_ref().map(|(sequence, _)| *sequence);
             let begin = told.or(scan.first_sequence).unwrap_or(end.sequence).min(end.sequence);
             let mut segment = Segment::new(candidate.identity, begin, Handle::Closed);
             segment.sequences = begin..end.sequence;
             segment.end_offset = end.offset;
             segment.is_ended = true;
-            segment.is_damaged = is_damaged;
+            segment.is_damaged = scan.is_cut;
             for damage in scan.damages {
                 if damage.offsets.start < end.offset && segment.note_damage(&damage) {
                     gaps.push((damage.sequences.clone(), true));
                     self.report.damages.push(damage);
                 }
             }
-            // A segment that the checkpoint knows to have ended here, and that is gone.
+            // A segment that the checkpoint knows to have ended before this one, and that is gone.
             let gone = ended.filter(|ended| {
                 ended.segment < id && previous.is_none_or(|end| end.segment < ended.segment)
             });
@@ -454,30 +390,20 @@ impl<D: Disk> Recovery<'_, D> {
                 _ => false,
             };
             gaps.push((previous.map_or(0, |end| end.sequence)..begin, is_next));
-            let begin = candidate.begin.map(|(_, control)| (DATA_START, control));
-            for (offset, control) in begin.into_iter().chain(scan.controls) {
-                if offset < end.offset {
-                    control.apply(&mut cursors);
-                }
-            }
+            let begin = candidate.begin.map(|(_, control)| control);
+            let controls = scan.controls.into_iter().map(|(_, control)| control);
+            begin.into_iter().chain(controls).for_each(|control| control.apply(&mut cursors));
             segments.add(segment);
             previous = Some(end);
         }
         // Segments that were reclaimed may have been the last.
         let previous = previous.into_iter().chain(ended).max_by_key(|end| end.sequence);
-        gaps.push((previous.map_or(0, |end| end.sequence)..next_sequence, false));
-        for (gap, is_told) in gaps {
-            // Sequences that were given and never durable are lost with the power, as promised.
-            let is_known = is_told || gap.start.max(FIRST_SEQUENCE) >= durable_up_to;
-            if !is_known && !gap.is_empty() && !cursors.is_empty() && !cursors.have_finished(&gap) {
-                self.report.missing.push(gap.clone());
-            }
-            cursors.finish_range(&gap);
-        }
+        gaps.push((previous.map_or(0, |end| end.sequence)..self.next_sequence, false));
+        self.close_gaps(gaps, &mut cursors);
         let [a, b] = self.slots;
-        Ok(Found {
+        Found {
             log_id,
-            next_sequence,
+            next_sequence: self.next_sequence,
             previous,
             segments,
             next_id: self.ids_max + 1,
@@ -485,23 +411,21 @@ impl<D: Disk> Recovery<'_, D> {
             has_directory: true,
             cursors,
             saver: Saver::new(a, b, good),
-        })
+        }
     }
 
-    /// Cuts the last segment before its first bad record that was not durable; whether good
-    /// records were cut off with it.
-    fn cut(&mut self, scan: &Scan, end: &mut SegmentEnd, durable_up_to: u64) -> bool {
-        let is_torn = |damage: &&Damage| {
-            let Range { start, end } = damage.sequences;
-            start >= durable_up_to || end > durable_up_to
-        };
-        let Some(damage) = scan.damages.iter().find(is_torn) else { return false };
-        end.offset = damage.offsets.start;
-        end.sequence = damage.sequences.start;
-        let sequences = end.sequence..scan.sequence_max.max(end.sequence);
-        let (segment, offset) = (end.segment, end.offset);
-        self.report.torn_tail = Some(TornTail { segment, offset, sequences });
-        true
+    /// Finishes sequences that no segment has, for every cursor, and reports those that someone
+    /// would have needed, unless they are known to be void.
+    fn close_gaps(&mut self, gaps: Vec<(Range<u64>, bool)>, cursors: &mut Cursors) {
+        for (gap, is_told) in gaps {
+            // Sequences that were given and never durable are lost with the power, as promised.
+            let is_void = is_told || gap.start.max(FIRST_SEQUENCE) >= self.durable_up_to;
+            let is_needed = !cursors.is_empty() && !cursors.have_finished(&gap);
+            if !is_void && !gap.is_empty() && is_needed {
+                self.report.missing.push(gap.clone());
+            }
+            cursors.finish_range(&gap);
+        }
     }
 
     /// Keeps as many spares as there is use for.
@@ -526,8 +450,7 @@ impl<D: Disk> Recovery<'_, D> {
 }
 
 impl Scan {
-    /// Takes note of an item; whether it was the segment's last record.
-    fn take(&mut self, item: Item, bytes: &[u8]) -> bool {
+    fn take(&mut self, item: Item, bytes: &[u8]) {
         match item {
             Item::Damaged(mut damage) => {
                 // Before the first good record nobody knows which sequences there were.
@@ -536,19 +459,20 @@ impl Scan {
                 }
                 self.sequence_max = self.sequence_max.max(damage.sequences.end);
                 self.damages.push(damage);
-                false
             }
             Item::Record(header, offset, payload) => {
                 self.first_sequence.get_or_insert(header.sequence);
                 self.durable_up_to = self.durable_up_to.max(header.durable_up_to);
                 self.sequence_max = self.sequence_max.max(header.sequences().end);
                 let payload = bytes.get(payload).unwrap_or_default();
-                if let Some(control) = Control::decode(header.kind, payload)
-                    && header.kind != Kind::Begin
-                {
-                    self.controls.push((offset, control));
+                match header.kind {
+                    Kind::Seal => self.sealed_at = Some(header.sequence),
+                    Kind::CursorCreated | Kind::CursorDeleted => {
+                        let control = Control::decode(header.kind, payload);
+                        self.controls.extend(control.map(|control| (offset, control)));
+                    }
+                    Kind::Message | Kind::Batch | Kind::Begin => {}
                 }
-                header.kind == Kind::Seal
             }
         }
     }

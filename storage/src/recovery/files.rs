@@ -103,6 +103,39 @@ impl<'a, D: Disk> Files<'a, D> {
         self.buffer.as_bytes().get(..bytes).unwrap_or_default()
     }
 
+    /// Changes a range of whole blocks and syncs it.
+    pub(super) fn rewrite(
+        &mut self,
+        file: FileName,
+        range: Range<u64>,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<(), RecoveryError> {
+        let bytes = self.read(file, range.clone()).len();
+        change(self.buffer.as_mut_bytes().split_at_mut(bytes).0);
+        let (mut done, mut retries) = (0, 0);
+        while done < bytes {
+            let buffer = std::mem::replace(&mut self.buffer, AlignedBuffer::none());
+            let offset = range.start + done as u64;
+            let operation = Operation::Write { file, offset, buffer, range: done..bytes };
+            let Completion { result, buffer, .. } = self.request(operation);
+            self.buffer = buffer.unwrap_or_else(|| AlignedBuffer::zeroed(bytes));
+            let written = if let Ok(Outcome::Bytes(written)) = result { written } else { 0 };
+            done += written / BLOCK_BYTES * BLOCK_BYTES;
+            retries += 1;
+            let error = match result {
+                Err(error) if !error.is_transient() => Some(error),
+                Err(error) if retries > RETRIES_MAX => Some(error),
+                Ok(_) if retries > RETRIES_MAX && done < bytes => Some(IoError::DEVICE),
+                _ => None,
+            };
+            if let Some(error) = error {
+                return Err(RecoveryError::Io { file: Some(file), error });
+            }
+        }
+        self.run(Some(file), Operation::Sync { file })?;
+        Ok(())
+    }
+
     /// Executes, and again while it did not run.
     fn execute(&mut self, operation: Operation) -> Completion {
         let again = repeat(&operation);
