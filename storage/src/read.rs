@@ -167,6 +167,8 @@ struct Outstanding {
     origin: u64,
     /// How much of the buffer is filled.
     filled: usize,
+    /// How much of it is asked for now: up to `bytes`, or one block that could not be read.
+    asked: usize,
     bytes: usize,
     /// Where the records ended when the read began: what was written since is not all in it.
     end_offset: u64,
@@ -254,6 +256,7 @@ impl Reader {
             start: place,
             origin,
             filled: 0,
+            asked: bytes,
             bytes,
             end_offset: segment.end_offset,
             end_sequence: segment.sequences.end,
@@ -346,7 +349,7 @@ impl Outstanding {
         let file = FileName::Segment(self.start.segment);
         let offset = self.origin + self.filled as u64;
         let buffer = std::mem::replace(&mut self.buffer, AlignedBuffer::none());
-        Operation::Read { file, offset, buffer, range: self.filled..self.bytes }
+        Operation::Read { file, offset, buffer, range: self.filled..self.asked }
     }
 
     /// What is still to be read, if anything.
@@ -355,18 +358,19 @@ impl Outstanding {
         match result {
             Ok(Outcome::Bytes(bytes)) if *bytes >= block => {
                 self.filled += bytes / block * block;
+                self.asked = self.bytes;
                 self.retries = 0;
             }
             Err(error) if error.is_transient() && self.retries < RETRIES_MAX => self.retries += 1,
-            // Less than was written is as bad as an error. Come closer, until the part that
-            // cannot be read is one block; it then is zeros, and damage like any other.
-            _ if self.bytes - self.filled > block => {
-                self.bytes = self.filled + (self.bytes - self.filled) / 2 / block * block;
-            }
+            // Less than was written is as bad as an error. Ask for one block alone; what cannot
+            // be read of that is zeros, and damage like any other.
+            _ if self.asked - self.filled > block => self.asked = self.filled + block,
             _ => {
-                let range = self.filled..self.filled + block;
-                self.buffer.as_mut_bytes().get_mut(range).unwrap_or_default().fill(0);
-                self.filled += block;
+                let read = if let Ok(Outcome::Bytes(bytes)) = result { *bytes } else { 0 };
+                let rest = self.filled + read..self.asked;
+                self.buffer.as_mut_bytes().get_mut(rest).unwrap_or_default().fill(0);
+                self.filled = self.asked;
+                self.asked = self.bytes;
             }
         }
         (self.filled < self.bytes).then(|| self.operation())

@@ -396,8 +396,12 @@ impl<D: Disk> Recovery<'_, D> {
             segments.add(segment);
             previous = Some(end);
         }
-        // Segments that were reclaimed may have been the last.
-        let previous = previous.into_iter().chain(ended).max_by_key(|end| end.sequence);
+        // The last segment may be gone as well.
+        let is_later = |ended: &SegmentEnd| previous.is_none_or(|p| p.segment < ended.segment);
+        if let Some(ended) = ended.filter(is_later) {
+            gaps.push((previous.map_or(0, |end| end.sequence)..ended.sequence, false));
+            previous = Some(ended);
+        }
         gaps.push((previous.map_or(0, |end| end.sequence)..self.next_sequence, false));
         self.close_gaps(gaps, &mut cursors);
         let [a, b] = self.slots;

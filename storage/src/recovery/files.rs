@@ -19,11 +19,13 @@ pub(super) struct Files<'a, D> {
     disk: &'a mut D,
     buffer: AlignedBuffer,
     open: Vec<FileName>,
+    /// Part of what was read last could not be, and is zeros.
+    is_partial: bool,
 }
 
 impl<'a, D: Disk> Files<'a, D> {
     pub(super) fn new(key: LogKey, disk: &'a mut D) -> Self {
-        Self { key, disk, buffer: AlignedBuffer::none(), open: Vec::new() }
+        Self { key, disk, buffer: AlignedBuffer::none(), open: Vec::new(), is_partial: false }
     }
 
     pub(super) fn list(&mut self) -> Result<Vec<(String, u64)>, RecoveryError> {
@@ -70,6 +72,7 @@ impl<'a, D: Disk> Files<'a, D> {
         if self.buffer.capacity_bytes() < bytes {
             self.buffer = AlignedBuffer::zeroed(bytes);
         }
+        self.is_partial = false;
         let mut filled = 0;
         let mut end = bytes;
         let mut retries = 0;
@@ -79,6 +82,7 @@ impl<'a, D: Disk> Files<'a, D> {
             let operation = Operation::Read { file, offset, buffer, range: filled..end };
             let Completion { result, buffer, .. } = self.request(operation);
             self.buffer = buffer.unwrap_or_else(|| AlignedBuffer::zeroed(bytes));
+            let mut read_bytes = 0;
             match result {
                 Ok(Outcome::Bytes(read)) if read >= BLOCK_BYTES => {
                     filled += read / BLOCK_BYTES * BLOCK_BYTES;
@@ -89,28 +93,34 @@ impl<'a, D: Disk> Files<'a, D> {
                     retries += 1;
                     continue;
                 }
+                Ok(Outcome::Bytes(read)) => read_bytes = read,
                 _ => {}
             }
             if end - filled > BLOCK_BYTES {
                 end = filled + BLOCK_BYTES;
                 continue;
             }
-            let block = self.buffer.as_mut_bytes().get_mut(filled..end);
+            let block = self.buffer.as_mut_bytes().get_mut(filled + read_bytes..end);
             block.unwrap_or_default().fill(0);
+            self.is_partial = true;
             filled = end;
             end = bytes;
         }
         self.buffer.as_bytes().get(..bytes).unwrap_or_default()
     }
 
-    /// Changes a range of whole blocks and syncs it.
+    /// Changes a range of whole blocks and syncs it; does nothing where they cannot be read, for
+    /// that would make what is damaged lost. Whether it was done.
     pub(super) fn rewrite(
         &mut self,
         file: FileName,
         range: Range<u64>,
         change: impl FnOnce(&mut [u8]),
-    ) -> Result<(), RecoveryError> {
+    ) -> Result<bool, RecoveryError> {
         let bytes = self.read(file, range.clone()).len();
+        if self.is_partial {
+            return Ok(false);
+        }
         change(self.buffer.as_mut_bytes().split_at_mut(bytes).0);
         let (mut done, mut retries) = (0, 0);
         while done < bytes {
@@ -133,7 +143,7 @@ impl<'a, D: Disk> Files<'a, D> {
             }
         }
         self.run(Some(file), Operation::Sync { file })?;
-        Ok(())
+        Ok(true)
     }
 
     /// Executes, and again while it did not run.

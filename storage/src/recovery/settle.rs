@@ -133,12 +133,13 @@ impl<D: Disk> Recovery<'_, D> {
         };
         let end = offset + record_bytes(0) as u64;
         let (origin, file) = (align_down(offset), FileName::Segment(id));
-        self.files.rewrite(file, origin..align_up(end), |bytes| {
+        let is_written = self.files.rewrite(file, origin..align_up(end), |bytes| {
             let start = crate::buffer::to_usize(offset - origin);
             let (_, rest) = bytes.split_at_mut(start);
             stamp_record(rest.split_at_mut(record_bytes(0)).0, 0, stamp, seeds);
         })?;
-        ends.insert(id, SegmentEnd { segment: id, offset: end, sequence });
+        let offset = if is_written { end } else { offset };
+        ends.insert(id, SegmentEnd { segment: id, offset, sequence });
         Ok(())
     }
 }
