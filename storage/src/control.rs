@@ -23,9 +23,20 @@ pub(crate) struct SegmentEnd {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Control {
     /// What came before this segment, and the cursors there are, unless they are too many.
-    Begin { previous: Option<SegmentEnd>, table: Option<Table> },
-    Created { version: u64, id: CursorId, low: u64, name: Vec<u8> },
-    Deleted { version: u64, id: CursorId },
+    Begin {
+        previous: Option<SegmentEnd>,
+        table: Option<Table>,
+    },
+    Created {
+        version: u64,
+        id: CursorId,
+        low: u64,
+        name: Vec<u8>,
+    },
+    Deleted {
+        version: u64,
+        id: CursorId,
+    },
 }
 
 /// The cursors of a log by number: low watermark and name.

@@ -83,10 +83,7 @@ impl Seeds {
     /// checksums (a CRC is a bijection of its start), so only equal salts can be confused.
     pub fn new(salt: u64) -> Self {
         let [a, b, c, d, e, f, g, h] = salt.to_le_bytes();
-        Self {
-            header: u32::from_le_bytes([a, b, c, d]),
-            payload: u32::from_le_bytes([e, f, g, h]),
-        }
+        Self { header: u32::from_le_bytes([a, b, c, d]), payload: u32::from_le_bytes([e, f, g, h]) }
     }
 
     fn header_crc(self, offset: u64, checked: &[u8]) -> u32 {

@@ -120,8 +120,8 @@ impl Walk<'_> {
 
     fn take(&mut self, header: Header) -> Item {
         let offset = self.place.offset;
-        let start = usize::try_from(offset - self.origin).unwrap_or(usize::MAX)
-            + RECORD_HEADER_BYTES;
+        let start =
+            usize::try_from(offset - self.origin).unwrap_or(usize::MAX) + RECORD_HEADER_BYTES;
         let payload = start..start + header.payload_bytes as usize;
         let confirmed = self
             .bytes

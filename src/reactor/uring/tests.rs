@@ -118,6 +118,8 @@ impl World {
             Completion::Accepted { socket, .. } => self.accepted.push(socket),
             Completion::AcceptFailed { error, .. } => self.refused.push(error),
             Completion::Woken => self.woken += 1,
+            Completion::File(completion) => panic!("no file was asked for: {completion:?}"),
+            Completion::FilesBuffered { log } => panic!("no file of {log:?} was opened"),
         }
     }
 
