@@ -30,6 +30,11 @@ impl AlignedBuffer {
         Self { blocks }
     }
 
+    /// Stands in for a buffer that is with the kernel; costs no memory.
+    pub(crate) fn none() -> Self {
+        Self { blocks: Vec::new() }
+    }
+
     /// Everything in it.
     pub fn as_bytes(&self) -> &[u8] {
         self.blocks.as_slice().as_bytes()

@@ -5,9 +5,9 @@
 //! a full disk does not keep consumers' progress from becoming durable.
 //!
 //! ```text
-//!  0  8 bytes  magic "RINGMCUR"        48  u64  segment of the clean end, zero for none
-//!  8  u32      version                 56  u64  offset of the clean end
-//! 12  u32      zero                    64  u64  sequence of the clean end
+//!  0  8 bytes  magic "RINGMCUR"        48  u64  last segment that had ended, zero for none
+//!  8  u32      version                 56  u64  offset where it ended
+//! 12  u32      zero                    64  u64  sequence it ended before
 //! 16  u64      log                     72  u64  bytes of cursors that follow
 //! 24  u64      generation              80  u32  next cursor number
 //! 32  u64      next sequence           84  u32  CRC32C of the cursors' bytes
@@ -37,8 +37,9 @@ pub(crate) struct Picture {
     pub(crate) next_sequence: u64,
     /// All sequences below this were durable.
     pub(crate) durable_up_to: u64,
-    /// Where the log was sealed when it was closed in good order.
-    pub(crate) clean_end: Option<SegmentEnd>,
+    /// Where the last segment that takes no more records ends: it was sealed and synced, or
+    /// recovery found that it ends there.
+    pub(crate) ended: Option<SegmentEnd>,
     pub(crate) cursors: Cursors,
 }
 
@@ -78,7 +79,7 @@ impl Picture {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let cursors = encode_cursors(&self.cursors);
         let none = SegmentEnd { segment: SegmentId(0), offset: 0, sequence: 0 };
-        let end = self.clean_end.unwrap_or(none);
+        let end = self.ended.unwrap_or(none);
         let mut layout = Layout {
             magic: MAGIC,
             version: U32::new(FORMAT_VERSION),
@@ -132,7 +133,7 @@ impl Picture {
             generation: layout.generation.get(),
             next_sequence: layout.next_sequence.get(),
             durable_up_to: layout.durable_up_to.get(),
-            clean_end: (end.segment.0 != 0).then_some(end),
+            ended: (end.segment.0 != 0).then_some(end),
             cursors,
         })
     }
@@ -214,7 +215,7 @@ mod tests {
             generation: 6,
             next_sequence: 301,
             durable_up_to: 290,
-            clean_end: Some(SegmentEnd { segment: SegmentId(2), offset: 4136, sequence: 301 }),
+            ended: Some(SegmentEnd { segment: SegmentId(2), offset: 4136, sequence: 301 }),
             cursors,
         }
     }

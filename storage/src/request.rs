@@ -90,7 +90,7 @@ pub enum Operation {
         /// The name it gets; nothing has it.
         to: FileName,
     },
-    /// Remove a file, open or not.
+    /// Remove a file that is not open.
     Remove {
         /// Its name.
         file: FileName,
@@ -116,8 +116,8 @@ pub(crate) enum Purpose {
     Open(SegmentId),
     /// A read-ahead block, by its place among the outstanding reads.
     Read(usize),
-    /// Nothing waits for it.
-    Close,
+    /// A segment's file is closed.
+    Close(SegmentId),
     /// Recovery, which waits for each answer.
     Recover,
 }

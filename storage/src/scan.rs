@@ -3,7 +3,7 @@
 //! Reading back and recovery see a segment through the same eyes. A walk sees one stretch of bytes;
 //! when it reaches the end of the stretch it says where to go on and how many bytes to bring.
 
-use crate::record::{Header, Kind, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Seeds};
+use crate::record::{Header, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Seeds};
 use crate::segment::SegmentId;
 use std::ops::Range;
 
@@ -68,6 +68,12 @@ impl Walk<'_> {
         loop {
             let rest = self.rest();
             if rest.len() < RECORD_HEADER_BYTES {
+                let ends_within = self.place.offset + RECORD_HEADER_BYTES as u64 > self.end;
+                if ends_within && self.place.offset < self.end {
+                    // Too little for a record: it can only be what damage left.
+                    self.place.lost_since.get_or_insert(self.place.offset);
+                    self.place.offset = self.end;
+                }
                 return None;
             }
             let header = Header::read(rest, self.place.offset, self.seeds)
@@ -147,15 +153,10 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a record of that kind holds entries.
-pub(crate) fn has_entries(kind: Kind) -> bool {
-    matches!(kind, Kind::Message | Kind::Batch)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Stamp, record_bytes, stamp_record};
+    use crate::record::{Kind, Stamp, record_bytes, stamp_record};
 
     const SEEDS_SALT: u64 = 77;
     const ORIGIN: u64 = 4096;
