@@ -11,7 +11,7 @@ use ringmain_storage::request::{
 
 use super::step::{InDirectory, Step, Transfer, c_name};
 use super::table::{Loan, Paths};
-use super::{BAD_FILE, Files, NO_LOG};
+use super::{Files, NO_LOG};
 
 const INVALID: IoError = IoError { errno: libc::EINVAL };
 

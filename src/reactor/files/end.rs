@@ -70,13 +70,14 @@ impl Files {
 
     fn in_directory_ended(&mut self, index: usize, what: InDirectory, loan: Loan, result: i32) {
         let log = self.running[index].log;
-        if let InDirectory::Rename { from, to, names, replaces: false } = what
-            && result == -libc::EINVAL
-        {
+        let what = match what {
             // Some filesystems cannot check that the new name is free; the log has seen to it.
-            let what = InDirectory::Rename { from, to, names, replaces: true };
-            return self.go_on(index, Step::InDirectory(what, loan));
-        }
+            InDirectory::Rename { from, to, names, replaces: false } if result == -libc::EINVAL => {
+                let what = InDirectory::Rename { from, to, names, replaces: true };
+                return self.go_on(index, Step::InDirectory(what, loan));
+            }
+            what => what,
+        };
         self.take_back(loan);
         let outcome = match what {
             InDirectory::Open { file, .. } => self.file_opened(log, file, result),
