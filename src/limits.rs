@@ -226,8 +226,8 @@ pub const ACCEPT_BACK_OFF_NS: u32 = 100_000_000;
 /// it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// Requests for files that a shard has with the kernel at a time, each a single completion to come:
-/// half of [`RING_COMPLETION_ENTRIES`], so that they alone never overflow the ring. Further ones wait.
+/// Requests for files that a shard has with the kernel at a time, each a single completion to come.
+/// Half of [`RING_COMPLETION_ENTRIES`]: they alone never overflow the ring. Further ones wait.
 pub const FILE_REQUESTS_MAX: usize = 4096;
 
 /// How often one step of a request for a file that was interrupted, or did not run, is tried again
