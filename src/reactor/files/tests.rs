@@ -285,6 +285,38 @@ fn what_opens_too_late_is_closed() {
     assert!(machine.files.running.is_empty());
 }
 
+/// The reactor ends: descriptors that the kernel has made, or has not closed, are not lost.
+#[test]
+fn what_is_discarded_leaves_no_descriptor() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let descriptors = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        targets.filter(|target| target == file.path()).count()
+    };
+    let another = || file.reopen().unwrap().into_raw_fd();
+    let mut machine = Machine::default();
+    machine.files.open_log(LOG, Path::new("/nowhere/log")).unwrap();
+    machine.ask(1, Operation::MakeDirectory);
+    machine.answer(0);
+    machine.ask(2, Operation::SyncDirectory);
+    let (parent, directory) = (machine.next(), machine.next());
+    machine.files.discard(parent, another());
+    assert_eq!(descriptors(), 1);
+    machine.complete(directory, another());
+    machine.answer(0);
+    for result in [another(), -libc::ENOENT] {
+        machine.ask(3, Operation::Create { file: A });
+        let creating = machine.next();
+        machine.files.discard(creating, result);
+    }
+    assert_eq!(descriptors(), 2, "the directory's");
+    machine.files.close_log(LOG);
+    let closing = machine.next();
+    machine.files.discard(closing, -libc::ECANCELED);
+    assert_eq!(descriptors(), 1);
+}
+
 #[test]
 fn requests_beyond_the_limit_wait_their_turn() {
     let mut machine = Machine::new();

@@ -220,13 +220,13 @@ fn reads_end_with_the_file() {
 #[test]
 fn many_may_be_outstanding() {
     const COUNT: usize = limits::FILE_REQUESTS_MAX + 1000;
-    const BLOCKS: usize = 64;
+    const BLOCKS: u8 = 64;
     let root = TempDir::new().unwrap();
     let mut disk = RingDisk::with_file(root.path());
-    let blocks: Vec<u8> = (0..BLOCKS).flat_map(|block| vec![block as u8; 4096]).collect();
+    let blocks: Vec<u8> = (0..BLOCKS).flat_map(|block| vec![block; 4096]).collect();
     fs::write(disk.directory.join("checkpoint.a"), blocks).unwrap();
     for number in 0..COUNT {
-        disk.submit(number, read(A, (number % BLOCKS * 4096) as u64, 4096));
+        disk.submit(number, read(A, (number % usize::from(BLOCKS) * 4096) as u64, 4096));
     }
     disk.submit(COUNT, Operation::Close { file: A });
     disk.world.until(|world| world.files.len() == COUNT + 1);
@@ -239,7 +239,7 @@ fn many_may_be_outstanding() {
         }
         assert_eq!(completion.result, Ok(Outcome::Bytes(4096)));
         let buffer = completion.buffer.unwrap();
-        assert_eq!(usize::from(buffer.as_bytes()[99]), number % BLOCKS);
+        assert_eq!(usize::from(buffer.as_bytes()[99]), number % usize::from(BLOCKS));
         assert!(!std::mem::replace(&mut seen[number], true), "{number} is answered twice");
     }
     assert!(seen.iter().all(|seen| *seen));
