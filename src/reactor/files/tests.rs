@@ -305,15 +305,17 @@ fn what_is_discarded_leaves_no_descriptor() {
     assert_eq!(descriptors(), 1);
     machine.complete(directory, another());
     machine.answer(0);
-    for result in [another(), -libc::ENOENT] {
-        machine.ask(3, Operation::Create { file: A });
-        let creating = machine.next();
-        machine.files.discard(creating, result);
-    }
-    assert_eq!(descriptors(), 2, "the directory's");
-    machine.files.close_log(LOG);
+    machine.ask(3, Operation::Create { file: A });
+    let creating = machine.next();
+    machine.files.discard(creating, another());
+    machine.ask(4, Operation::Open { file: A });
+    machine.answer(another());
+    assert_eq!(descriptors(), 3, "the directory and a file");
+    machine.ask(5, Operation::Close { file: A });
     let closing = machine.next();
     machine.files.discard(closing, -libc::ECANCELED);
+    assert_eq!(descriptors(), 2);
+    drop(machine);
     assert_eq!(descriptors(), 1);
 }
 
