@@ -249,6 +249,17 @@ pub const ACCEPT_BACK_OFF_NS: u32 = 100_000_000;
 /// it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// Requests for files that a shard has with the kernel at a time, each a single completion to come.
+/// Half of [`RING_COMPLETION_ENTRIES`]: they alone never overflow the ring. Further ones wait.
+pub const FILE_REQUESTS_MAX: usize = 4096;
+
+/// How often one step of a request for a file that was interrupted, or did not run, is tried again
+/// at once. A kernel that says so each time would otherwise keep the shard busy for nothing.
+pub const FILE_RETRIES_MAX: u8 = 8;
+
+/// Most bytes of one read or write; the kernel's own limit is just below 2 GiB. More is continued.
+pub const FILE_TRANSFER_BYTES_MAX: usize = 1 << 30;
+
 /// Sockets of one shard: the ring's user data gives a socket index 24 bits.
 pub const SOCKETS_PER_SHARD_MAX: usize = 1 << 24;
 
@@ -256,3 +267,5 @@ const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && WHOLE_RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(ACCEPT_BACK_OFF_NS < 1_000_000_000);
+const _: () = assert!(FILE_REQUESTS_MAX < SOCKETS_PER_SHARD_MAX);
+const _: () = assert!(FILE_REQUESTS_MAX * 2 <= RING_COMPLETION_ENTRIES as usize);

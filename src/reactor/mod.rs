@@ -14,12 +14,15 @@
 //!   started receive ends with exactly one `ReceiveEnded`, unless the token is closed first.
 //! * At most one send is outstanding per token, and it ends with exactly one `Sent`, unless the
 //!   token is closed first.
+//! * Every request for a file ends with exactly one [`Completion::File`], with the buffer that it
+//!   brought. Requests outstanding at the same time are executed in any order.
 //! * After `close`, `abort` or `detach` no completion for that token surfaces.
 //! * Every chunk is given back with `recycle`, at the latest in the turn after it was received:
 //!   they are few, and shared by all sockets of the shard.
 
 pub mod affinity;
 mod buffers;
+mod files;
 pub mod listen;
 pub mod mailbox;
 pub mod probe;
@@ -32,6 +35,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::limits;
+use ringmain_storage::request::{self as storage, LogKey};
 
 pub use buffers::Chunk;
 pub use send_buffer::SendBuffer;
@@ -111,6 +115,14 @@ pub enum Completion {
     },
     /// A peer shard or the control thread has put something into a mailbox. Wake-ups coalesce.
     Woken,
+    /// A request for a file of a log has ended; in no order among the requests outstanding.
+    File(storage::Completion),
+    /// The files of this log, and perhaps of others, lie on a filesystem that has no direct I/O and
+    /// are read and written through the page cache, which costs more. Said once.
+    FilesBuffered {
+        /// The first log it was noticed of.
+        log: LogKey,
+    },
 }
 
 /// Why a receive has ended.
@@ -248,4 +260,14 @@ pub struct Counters {
     pub lingers_cut: u64,
     /// Wake-ups posted to peer shards.
     pub wakes: u64,
+    /// Operations on files given to the kernel, repeated ones included.
+    pub file_operations: u64,
+    /// Bytes read from files.
+    pub file_read_bytes: u64,
+    /// Bytes written to files.
+    pub file_written_bytes: u64,
+    /// Reads and writes the kernel did in part and that were continued.
+    pub file_continuations: u64,
+    /// Operations on files that were interrupted or did not run, and were tried again.
+    pub file_retries: u64,
 }

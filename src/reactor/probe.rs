@@ -94,7 +94,7 @@ fn small(buffer_mode: BufferMode) -> Result<Uring, SetupError> {
 }
 
 fn find_operations(reactor: &Uring) -> Result<(), Cause> {
-    const USED: [(u8, &str); 8] = [
+    const USED: [(u8, &str); 16] = [
         (opcode::AcceptMulti::CODE, "ACCEPT"),
         (opcode::RecvMulti::CODE, "RECV"),
         (opcode::Send::CODE, "SEND"),
@@ -103,6 +103,14 @@ fn find_operations(reactor: &Uring) -> Result<(), Cause> {
         (opcode::Timeout::CODE, "TIMEOUT"),
         (opcode::Read::CODE, "READ"),
         (opcode::MsgRingData::CODE, "MSG_RING"),
+        (opcode::OpenAt::CODE, "OPENAT"),
+        (opcode::Close::CODE, "CLOSE"),
+        (opcode::Fallocate::CODE, "FALLOCATE"),
+        (opcode::Write::CODE, "WRITE"),
+        (opcode::Fsync::CODE, "FSYNC"),
+        (opcode::RenameAt::CODE, "RENAMEAT"),
+        (opcode::UnlinkAt::CODE, "UNLINKAT"),
+        (opcode::MkDirAt::CODE, "MKDIRAT"),
     ];
     let mut probe = Probe::new();
     reactor

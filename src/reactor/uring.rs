@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "operations are given to the kernel here")]
 
 mod complete;
+mod files;
 mod listeners;
 mod queue;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{opcode, squeue};
 
 use super::buffers::{BUFFER_GROUP, Buffers};
+use super::files::Files;
 use super::send_buffer::Remaining;
 use super::sockets::{Closing, Receive, Sockets};
 use super::{
@@ -44,6 +46,7 @@ pub struct Uring {
     queue: Queue,
     buffers: ManuallyDrop<Buffers>,
     sockets: ManuallyDrop<Sockets>,
+    files: ManuallyDrop<Files>,
     listeners: Listeners,
     wake: Wake,
     /// Sockets whose receive found no buffer, oldest first. Some may have been stopped or closed
@@ -77,6 +80,7 @@ impl Uring {
             queue,
             buffers: ManuallyDrop::new(buffers),
             sockets: ManuallyDrop::new(Sockets::default()),
+            files: ManuallyDrop::new(Files::default()),
             listeners: Listeners::default(),
             wake,
             starved: VecDeque::new(),
@@ -211,7 +215,8 @@ impl Uring {
     pub fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.buffers.publish();
         self.feed_starved();
-        let waiting = if self.stopped.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let has_news = !self.stopped.is_empty() || self.files.has_news();
+        let waiting = if has_news { Some(Duration::ZERO) } else { timeout };
         self.queue.enter(waiting, &mut self.counters)
     }
 
@@ -219,8 +224,9 @@ impl Uring {
     #[expect(clippy::should_implement_trait, reason = "an iterator would borrow the reactor")]
     pub fn next(&mut self) -> Option<Completion> {
         loop {
-            if let Some(completion) = self.next_stopped() {
-                return Some(completion);
+            let known = self.next_stopped().or_else(|| self.next_file());
+            if known.is_some() {
+                return known;
             }
             let entry = self.queue.pop()?;
             if let Some(completion) = self.translate(&entry) {
@@ -337,7 +343,10 @@ impl Drop for Uring {
     /// Hazard 1: cancels everything and waits for the final completions before memory goes. If the
     /// kernel does not let go of an operation, the memory is leaked rather than freed under it.
     fn drop(&mut self) {
-        self.queue.cancel_all(|entry| listeners::discard(&entry));
+        self.queue.cancel_all(|entry| {
+            listeners::discard(&entry);
+            files::discard(&mut self.files, &entry);
+        });
         if self.queue.in_flight() > 0 {
             return;
         }
@@ -347,5 +356,7 @@ impl Drop for Uring {
         unsafe { ManuallyDrop::drop(&mut self.buffers) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.sockets) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.files) };
     }
 }

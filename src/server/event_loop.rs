@@ -185,6 +185,7 @@ impl EventLoop {
                 tracing::warn!("temporary Accept() failure - {error}");
             }
             Completion::Woken => {}
+            Completion::File(_) | Completion::FilesBuffered { .. } => {}
         }
     }
 

@@ -101,6 +101,14 @@ pub enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(pub(crate) Purpose);
 
+impl Ticket {
+    /// For requests that are made without a log; none may be told of their completion. The number
+    /// tells them apart.
+    pub fn without_log(number: usize) -> Self {
+        Self(Purpose::Read(number))
+    }
+}
+
 /// Why a log asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {

@@ -38,6 +38,10 @@ impl Uring {
                 None
             }
             Operation::Cancel => None,
+            Operation::File => {
+                self.file_step_ended(user_data.index, entry.result());
+                None
+            }
         }
     }
 

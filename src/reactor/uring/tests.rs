@@ -2,6 +2,8 @@
 //! what is expected has happened, or too many were silent.
 
 mod closing;
+mod disk_full;
+mod files;
 mod flow;
 mod listening;
 mod moving;
@@ -28,6 +30,8 @@ struct World {
     accepted: Vec<OwnedFd>,
     refused: Vec<Errno>,
     woken: usize,
+    files: Vec<ringmain_storage::request::Completion>,
+    buffered: Vec<ringmain_storage::request::LogKey>,
     /// Chunks are kept instead of recycled.
     hoards: bool,
     hoard: Vec<Chunk>,
@@ -64,6 +68,8 @@ impl World {
             accepted: Vec::new(),
             refused: Vec::new(),
             woken: 0,
+            files: Vec::new(),
+            buffered: Vec::new(),
             hoards: false,
             hoard: Vec::new(),
         }
@@ -118,6 +124,8 @@ impl World {
             Completion::Accepted { socket, .. } => self.accepted.push(socket),
             Completion::AcceptFailed { error, .. } => self.refused.push(error),
             Completion::Woken => self.woken += 1,
+            Completion::File(completion) => self.files.push(completion),
+            Completion::FilesBuffered { log } => self.buffered.push(log),
         }
     }
 

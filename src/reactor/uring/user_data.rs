@@ -25,10 +25,12 @@ pub(super) enum Operation {
     Cancel = 8,
     /// Message from a peer's ring.
     Woken = 9,
+    /// One step of a request for a file, index is its place among those under way.
+    File = 10,
 }
 
 impl Operation {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Accept,
         Self::BackOff,
         Self::Receive,
@@ -38,6 +40,7 @@ impl Operation {
         Self::Wake,
         Self::Cancel,
         Self::Woken,
+        Self::File,
     ];
 
     /// Whether the kernel always reports the end of such an operation of ours.
@@ -107,6 +110,6 @@ mod tests {
     fn foreign_bits_mean_nothing() {
         assert_eq!(UserData::unpack(0), None);
         assert_eq!(UserData::unpack(u64::MAX), None);
-        assert_eq!(UserData::unpack(10 << 56), None);
+        assert_eq!(UserData::unpack(11 << 56), None);
     }
 }
