@@ -275,6 +275,7 @@ impl Appender {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "offsets of tests are small")]
 mod tests {
     use super::*;
     use crate::scan::{Item, Place, Walk};

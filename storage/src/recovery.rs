@@ -328,7 +328,7 @@ impl<D: Disk> Recovery<'_, D> {
         let expected = begin.map_or(expected, |(sequence, _)| *sequence);
         let mut place = Place::new(id, DATA_START, expected);
         let (mut scan, mut need_bytes) = (Scan::default(), BLOCK);
-        while place.offset < identity.data_end() && !scan.sealed_at.is_some() {
+        while place.offset < identity.data_end() && scan.sealed_at.is_none() {
             let origin = crate::buffer::align_down(place.offset);
             let wanted = files::READ_BYTES.max(place.offset - origin + need_bytes);
             let end = crate::buffer::align_up(origin + wanted).min(identity.data_end());

@@ -154,6 +154,7 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "offsets of tests are small")]
 mod tests {
     use super::*;
     use crate::record::{Kind, Stamp, record_bytes, stamp_record};

@@ -174,7 +174,7 @@ impl Log {
         }
     }
 
-    fn request_reclaim(&mut self, io: &mut Io) {
+    fn request_reclaim(&self, io: &mut Io) {
         let Some(reclaim) = self.reclaim else { return };
         let file = FileName::Segment(reclaim.id);
         let operation = match reclaim.step {

@@ -149,8 +149,8 @@ impl Bench {
 
     pub fn finish(&mut self, name: &[u8], sequence: u64) {
         let Some(id) = self.log.cursors().find(name) else { return };
-        self.log.cursor_mut(id).unwrap().finish(sequence);
-        self.finished.get_mut(name).unwrap().insert(sequence);
+        self.log.cursor_mut(id).expect("it exists").finish(sequence);
+        self.finished.get_mut(name).expect("it exists").insert(sequence);
     }
 
     /// Executes one outstanding request; whether there was one.
@@ -240,7 +240,7 @@ impl Bench {
         let unique: BTreeSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len(), "two cursors of one name");
         for name in names.iter().filter(|name| !self.finished.contains_key(*name)) {
-            let id = self.log.cursors().find(name).unwrap();
+            let id = self.log.cursors().find(name).expect("it exists");
             self.log.delete_cursor(id, &mut self.io);
         }
         report
@@ -291,7 +291,7 @@ impl Bench {
 
     /// Every cursor of the last durable checkpoint is there and has finished what it had; no
     /// cursor has finished what it was not told to, unless nothing is there.
-    pub fn check_cursors(&mut self) {
+    pub fn check_cursors(&self) {
         let saved = self.saved.clone().unwrap_or_default();
         for (id, cursor) in saved.iter() {
             let name = String::from_utf8_lossy(cursor.name()).into_owned();
