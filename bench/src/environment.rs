@@ -89,12 +89,12 @@ fn flag_value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     None
 }
 
-/// NSQ's promise with the flags that bound it, or their defaults.
+/// What is known of the promise from the flags, or their defaults.
 fn durability(words: &[&str]) -> String {
     let or = |name: &str, default| flag_value(words, name).unwrap_or(default).to_owned();
     format!(
-        "OK means accepted, in memory up to {} messages for each queue; past that written to \
-         disk, synced every {} messages or {}",
+        "OK means accepted, in memory up to {} messages for each queue; past that it is the \
+         daemon's affair (nsqd: on disk, synced every {} messages or {})",
         or("mem-queue-size", "10000"),
         or("sync-every", "2500"),
         or("sync-timeout", "2s"),
