@@ -296,11 +296,12 @@ impl<D: Disk> Recovery<'_, D> {
                 ends.insert(end.segment, *end);
             }
         }
-        if let Some(end) = self.picture.as_ref().and_then(|(_, picture)| picture.ended)
-            && self.segments.contains_key(&end.segment)
-        {
+        if let Some(end) = self.picture.as_ref().and_then(|(_, picture)| picture.ended) {
             ends.entry(end.segment).or_insert(end);
         }
+        // A segment that is gone keeps its number.
+        let numbers = ends.keys().map(|id| id.0).max();
+        self.ids_max = self.ids_max.max(numbers.unwrap_or(0));
         let has_table = |candidate: &Candidate| {
             matches!(candidate.begin, Some((_, Control::Begin { table: Some(_), .. })))
         };
