@@ -275,7 +275,6 @@ impl Appender {
 }
 
 #[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "offsets of tests are small")]
 mod tests {
     use super::*;
     use crate::scan::{Item, Place, Walk};
@@ -301,14 +300,14 @@ mod tests {
         fn append(&mut self, length: usize) -> u64 {
             assert!(self.appender.fits(length));
             let shape = Shape { kind: Kind::Message, count: 1, payload_bytes: length };
-            let fill = |payload: &mut [u8]| payload.fill(length as u8);
+            let fill = |payload: &mut [u8]| payload.fill(7);
             self.appender.append(shape, 0, &mut self.pool, fill).unwrap()
         }
 
         fn write(&mut self) -> Staged {
             let staged = self.appender.take().unwrap();
             let range = 0..staged.bytes.next_multiple_of(BLOCK_BYTES);
-            let start = staged.offset as usize;
+            let start = to_usize(staged.offset);
             let kept = staged.prefix;
             assert_eq!(self.file[start..][..kept], staged.buffer.as_bytes()[..kept]);
             self.file[start..][..range.len()].copy_from_slice(&staged.buffer.as_bytes()[range]);

@@ -154,9 +154,9 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "offsets of tests are small")]
 mod tests {
     use super::*;
+    use crate::buffer::to_usize;
     use crate::record::{Kind, Stamp, record_bytes, stamp_record};
 
     const SEEDS_SALT: u64 = 77;
@@ -214,7 +214,7 @@ mod tests {
     fn a_cut_says_how_much_is_missing() {
         let (bytes, offsets) = records();
         for cut in 0..offsets[3] - ORIGIN {
-            let (lines, place, need) = walk(&bytes[..cut as usize], offsets[3]);
+            let (lines, place, need) = walk(&bytes[..to_usize(cut)], offsets[3]);
             let whole = offsets[1..].iter().filter(|offset| **offset <= ORIGIN + cut).count();
             assert_eq!(lines.len(), whole, "{cut}");
             assert_eq!(place.offset, offsets[whole]);
@@ -227,7 +227,7 @@ mod tests {
         let (bytes, offsets) = records();
         for bit in 0..(offsets[2] - ORIGIN) * 8 {
             let mut bytes = bytes.clone();
-            bytes[bit as usize / 8] ^= 1 << (bit % 8);
+            bytes[to_usize(bit / 8)] ^= 1 << (bit % 8);
             let at = ORIGIN + bit / 8;
             let hit = offsets.iter().filter(|offset| **offset <= at).count() - 1;
             // Three bytes of padding follow the first payload, four the second: no checksum.
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_lost_at_the_end_is_told() {
         let (mut bytes, offsets) = records();
-        bytes[(offsets[2] - ORIGIN) as usize] ^= 1;
+        bytes[to_usize(offsets[2] - ORIGIN)] ^= 1;
         let place = Place::new(SegmentId(1), ORIGIN, 10);
         let seeds = Seeds::new(SEEDS_SALT);
         let end = offsets[3];

@@ -150,8 +150,8 @@ impl Bench {
 
     pub fn finish(&mut self, name: &[u8], sequence: u64) {
         let Some(id) = self.log.cursors().find(name) else { return };
-        self.log.cursor_mut(id).expect("it exists").finish(sequence);
-        self.finished.get_mut(name).expect("it exists").insert(sequence);
+        self.log.cursor_mut(id).expect("just found").finish(sequence);
+        self.finished.get_mut(name).expect("the bench made the cursor").insert(sequence);
     }
 
     /// Executes one outstanding request; whether there was one.
@@ -241,7 +241,7 @@ impl Bench {
         let unique: BTreeSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len(), "two cursors of one name");
         for name in names.iter().filter(|name| !self.finished.contains_key(*name)) {
-            let id = self.log.cursors().find(name).expect("it exists");
+            let id = self.log.cursors().find(name).expect("it was named");
             self.log.delete_cursor(id, &mut self.io);
         }
         report
