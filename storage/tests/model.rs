@@ -139,7 +139,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    #[ignore = "finds power cuts during a recovery after which the next one reports damage"]
     fn recovered_is_a_prefix_with_everything_durable(
         seed in any::<u64>(),
         operations in prop::collection::vec(operation(), 1..120),
