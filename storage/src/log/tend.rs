@@ -54,6 +54,11 @@ impl Log {
         self.saver.is_running()
     }
 
+    /// Whether the file of a segment that nobody needs is being disposed of.
+    pub fn is_reclaiming(&self) -> bool {
+        self.reclaim.is_some()
+    }
+
     /// Ends the log in good order: everything appended is made durable, the last segment sealed,
     /// and a last checkpoint written. Nothing may be appended afterwards.
     pub fn close(&mut self, io: &mut Io) {
