@@ -20,6 +20,9 @@ const ARROWS: [(&str, &[&str]); 9] = [
 /// Parts that decide and never act: what they do is a function of what they are given.
 const PURE: [&str; 3] = ["src/protocol", "src/broker", "storage"];
 
+/// The one file in a pure part that acts: it executes the log's requests for tools and tests.
+const EXECUTOR: &str = "storage/src/blocking.rs";
+
 /// Effects, clocks, locks and sharing: none of it in the pure parts.
 const EFFECTS: [&str; 8] = [
     "std::net",
@@ -85,6 +88,9 @@ fn pure_parts_have_no_effects() {
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|s| PURE.iter().any(|tree| s.is_under(tree))) {
         for effect in EFFECTS {
+            if source.path == EXECUTOR && effect == "std::fs" {
+                continue;
+            }
             if let Some(at) = source.code.find(effect) {
                 wrong.push(format!("{}: {effect}", source.at(at)));
             }
