@@ -6,8 +6,11 @@
 //!  └► deferred ◄───────┘ REQ with a delay; REQ 0 and timeouts go back to ready
 //! ```
 //!
-//! Conservation: *put = finished + ready + in flight + deferred + discarded* at every moment
-//! (discarded: emptied, sampled out, or dropped by an ephemeral queue that was full).
+//! A channel that is behind has more to be delivered in its topic's log, after what is ready.
+//!
+//! Conservation: *put + restored = finished + ready + behind + in flight + deferred + discarded* at
+//! every moment (discarded: emptied, sampled out, unreadable, or dropped by an ephemeral queue that
+//! was full).
 
 use super::admin::ShardIndex;
 use super::deadlines::TimerId;
@@ -16,6 +19,8 @@ use super::in_flight::InFlightIndex;
 use super::store::MessageSlot;
 use super::time::Time;
 use crate::protocol::name::ChannelName;
+use ringmain_storage::cursors::CursorId;
+use ringmain_storage::read::ReadCursor;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -32,6 +37,10 @@ pub struct Channel {
     pub ready: VecDeque<Entry>,
     /// Waiting for their time, earliest first.
     pub deferred: BinaryHeap<Reverse<Deferred>>,
+    /// Its cursor in the topic's log; none while there is no log, and for ephemeral channels.
+    pub cursor: Option<CursorId>,
+    /// What it has yet to read of the log; none while it is up to date.
+    pub behind: Option<Behind>,
     /// Delivered, not finished.
     pub in_flight: InFlightIndex,
     /// Armed for the first of `deferred`.
@@ -47,18 +56,31 @@ pub struct Channel {
     pub counts: ChannelCounts,
 }
 
+/// What a channel has yet to read of its topic's log.
+#[derive(Debug)]
+pub struct Behind {
+    /// Where it goes on.
+    pub reader: ReadCursor,
+    /// How many messages there are from there on.
+    pub count: u64,
+    /// Whether it is among the readers that wait for the log.
+    pub waits: bool,
+}
+
 /// Counters of a channel since it was created.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelCounts {
     /// Messages received from the topic.
     pub put: u64,
+    /// Messages it had when the daemon started.
+    pub restored: u64,
     /// FIN.
     pub finished: u64,
     /// REQ, with and without delay.
     pub requeued: u64,
     /// Timeouts.
     pub timed_out: u64,
-    /// Emptied, sampled out, or dropped by a full ephemeral queue.
+    /// Emptied, sampled out, unreadable, or dropped by a full ephemeral queue.
     pub discarded: u64,
     /// Deliveries, by [`Proximity`](super::eligible::Proximity).
     pub delivered: [u64; 3],
@@ -113,6 +135,8 @@ impl Channel {
             paused: false,
             ready: VecDeque::new(),
             deferred: BinaryHeap::new(),
+            cursor: None,
+            behind: None,
             in_flight: InFlightIndex::default(),
             timer,
             consumers: Vec::new(),
@@ -125,7 +149,25 @@ impl Channel {
     /// Whether the conservation equation holds.
     pub fn is_conserved(&self) -> bool {
         let held = self.ready.len() + self.deferred.len() + self.in_flight.len();
-        self.counts.put == self.counts.finished + self.counts.discarded + held as u64
+        let gone = self.counts.finished + self.counts.discarded;
+        self.counts.put + self.counts.restored == gone + held as u64 + self.behind_count()
+    }
+
+    /// Messages that are to be delivered and only in the log.
+    pub fn behind_count(&self) -> u64 {
+        self.behind.as_ref().map_or(0, |behind| behind.count)
+    }
+
+    /// Whether there may be a message to deliver.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || self.behind.as_ref().is_some_and(|behind| !behind.waits)
+    }
+
+    /// Leaves so many messages, of which the first has a sequence, to the log.
+    pub fn fall_behind(&mut self, first: u64, count: u64) {
+        let start = || Behind { reader: ReadCursor::new(first), count: 0, waits: false };
+        self.behind.get_or_insert_with(start).count += count;
     }
 
     /// When the first deferred message is due.

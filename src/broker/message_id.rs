@@ -17,7 +17,7 @@ const SEQUENCE_BITS: u32 = 12;
 const SEQUENCE_MAX: u64 = (1 << SEQUENCE_BITS) - 1;
 
 /// The generator of one topic. Invariant: `(unit, sequence)` rises with every id.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MessageIds {
     node: u64,
     unit: i64,

@@ -5,6 +5,7 @@ pub mod shard;
 
 pub mod action;
 pub mod admin;
+pub mod durability;
 pub mod mail;
 pub mod session;
 pub mod time;
@@ -17,15 +18,19 @@ pub mod delivery;
 pub mod eligible;
 pub mod identify;
 pub mod in_flight;
+pub mod logged;
 pub mod message_id;
 pub mod overflow;
 pub mod placement;
 pub mod post;
 pub mod publish;
+pub mod refill;
 pub mod registry;
 pub mod stats;
 pub mod store;
+pub mod tend;
 pub mod topic;
+pub mod topic_log;
 
 pub use identify::Features;
 

@@ -4,13 +4,14 @@
 use super::action::Action;
 use super::admin::{ShardIndex, TopicId};
 use super::channel::{Channel, Deferred, Entry};
-use super::mail::{Mail, PublishAnswer, PublishBatch, Refusal, RemoteBody, RemotePublish};
+use super::mail::{Mail, PublishBatch, Refusal, RemoteBody, RemotePublish};
 use super::overflow::{self, Admission};
 use super::session::{Input, OwnedPublish, Parked};
 use super::shard::Shard;
 use super::store::MessageSlot;
 use super::time::{Now, Span};
 use super::topic::Waiting;
+use super::topic_log::{Asker, Stalled};
 use crate::limits::{MOVE_AFTER_PUBLISHES, MOVES_MAX, OUTBOX_MAX, SCRATCH_KEPT_MAX};
 use crate::protocol::command::{BatchIter, Body, Publish, PublishKind};
 use crate::protocol::name::TopicName;
@@ -22,7 +23,32 @@ use std::collections::VecDeque;
 pub(super) struct Put<'a> {
     pub(super) kind: PublishKind,
     pub(super) delay_ms: u64,
+    pub(super) count: u32,
     pub(super) body: Body<'a>,
+}
+
+impl Put<'_> {
+    /// The deferral as it is kept: a longer one than 49 days is cut short.
+    pub(super) fn delay_ms(&self) -> u32 {
+        u32::try_from(self.delay_ms).unwrap_or(u32::MAX)
+    }
+}
+
+/// A publish that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It may be answered.
+    Now,
+    /// It is answered when the log covers it.
+    Later,
+}
+
+/// A publish that was not taken.
+pub(super) enum NotTaken<'a> {
+    /// For good.
+    Refused(Refusal),
+    /// The log is busy: it is to be tried again when that has got on.
+    Busy(Put<'a>),
 }
 
 impl From<OverBudget> for Refusal {
@@ -43,17 +69,24 @@ impl Shard {
         if home != self.config.index {
             return self.publish_remote(index, id, home, publish);
         }
-        let Publish { kind, delay_ms, count, body, .. } = publish;
-        match self.put(now, id, Put { kind, delay_ms, body }) {
-            Ok(()) => {
+        let Publish { topic, kind, delay_ms, count, body } = publish;
+        let put = Put { kind, delay_ms, count, body };
+        let taken = self.put(now, id, put, |shard| shard.await_own_answer(index, kind));
+        match taken {
+            Ok(taken) => {
                 let session = &mut self.sessions[index as usize];
                 session.remote_run.length = 0;
                 session.count_published(u64::from(count));
-                session.answer_ok();
-                self.mark_dirty(index);
+                if taken == Taken::Now {
+                    session.answer_ok();
+                    self.mark_dirty(index);
+                }
             }
-            Err(refusal) => {
-                self.fail(index, refusal.publish_error(kind));
+            Err(NotTaken::Refused(refusal)) => self.fail(index, refusal.publish_error(kind)),
+            Err(NotTaken::Busy(Put { kind, delay_ms, count, body })) => {
+                let parked = self.own(Publish { topic, kind, delay_ms, count, body });
+                let key = self.park(index, Parked::Publish(parked), Input::Waiting);
+                self.stall(id, Stalled::Session(key));
             }
         }
     }
@@ -71,39 +104,66 @@ impl Shard {
         }
     }
 
-    /// Messages for a topic of this shard. All of them are taken, or none.
-    pub(super) fn put(&mut self, now: Now, id: TopicId, put: Put<'_>) -> Result<(), Refusal> {
+    /// Messages for a topic of this shard. All of them are taken, or none. When they are answered
+    /// later, `asker` says whom to tell.
+    pub(super) fn put<'a>(
+        &mut self,
+        now: Now,
+        id: TopicId,
+        put: Put<'a>,
+        asker: impl FnOnce(&mut Self) -> Asker,
+    ) -> Result<Taken, NotTaken<'a>> {
         if self.topic_mut(id).is_none() {
-            return self.refuse_body(put.body, Refusal::Exiting);
+            return Err(self.refuse_put(put, Refusal::Exiting));
         }
-        if !self.admits(now, id.index) {
-            return self.refuse_body(put.body, Refusal::QueueFull);
+        match self.admission(now, id.index, &put) {
+            Admission::Refuse => Err(self.refuse_put(put, Refusal::QueueFull)),
+            Admission::Log { in_memory } => self.put_in_log(now, id.index, put, in_memory, asker),
+            Admission::Memory if self.is_waiting_for_log(id.index) => {
+                self.put_behind_others(now, id.index, put, asker)
+            }
+            Admission::Memory => {
+                self.put_in_memory(now, id.index, put).map_err(NotTaken::Refused)?;
+                Ok(Taken::Now)
+            }
         }
-        let delay_ms = u32::try_from(put.delay_ms).unwrap_or(u32::MAX);
-        let topic = self.topics[id.index as usize].as_ref().expect("checked above");
+    }
+
+    fn put_in_memory(&mut self, now: Now, index: u32, put: Put<'_>) -> Result<(), Refusal> {
+        let delay_ms = put.delay_ms();
+        let topic = self.topics[index as usize].as_ref().expect("checked by `put`");
         let holders = if topic.flows() { topic.channels.len() } else { 1 };
         let holders = u32::try_from(holders).expect("CHANNELS_MAX is below 2^32");
         self.store_bodies(put, holders)?;
-        let topic = self.topics[id.index as usize].as_mut().expect("checked above");
-        topic.message_count += self.places.len() as u64;
-        for &place in &self.places {
-            topic.message_bytes += place.body_bytes() as u64;
-            let identity = (topic.ids.next(now.wall), now.wall.0);
-            self.slots.push(self.store.insert(identity, place, holders));
-        }
-        self.places.clear();
-        self.hand_over(now, id.index, delay_ms);
+        let bytes = self.make_messages(now, index, holders);
+        let topic = self.topics[index as usize].as_mut().expect("checked by `put`");
+        topic.message_count += self.slots.len() as u64;
+        topic.message_bytes += bytes;
+        self.hand_over(now, index, delay_ms);
         trim(&mut self.places, SCRATCH_KEPT_MAX);
         trim(&mut self.slots, SCRATCH_KEPT_MAX);
         Ok(())
     }
 
+    /// Makes messages of the bodies in `self.places`, with so many references each, and leaves them
+    /// in `self.slots`. Gives the bytes of the bodies.
+    pub(super) fn make_messages(&mut self, now: Now, index: u32, holders: u32) -> u64 {
+        let topic = self.topics[index as usize].as_mut().expect("the topic is alive");
+        let mut bytes = 0;
+        for &place in &self.places {
+            bytes += place.body_bytes() as u64;
+            let identity = (topic.ids.next(now.wall), now.wall.0);
+            self.slots.push(self.store.insert(identity, place, holders));
+        }
+        self.places.clear();
+        bytes
+    }
+
     /// Publishes another shard has mailed; answered by mail.
     pub(super) fn put_batch(&mut self, now: Now, from: ShardIndex, batch: PublishBatch) {
         let mut offset = 0;
-        let mut answers = Vec::with_capacity(batch.publishes.len());
         for publish in batch.publishes {
-            let RemotePublish { topic, session, ticket, kind, delay_ms, body, .. } = publish;
+            let RemotePublish { topic, session, ticket, kind, delay_ms, count, body } = publish;
             let body = match body {
                 RemoteBody::Inline { length } => {
                     offset += length;
@@ -114,10 +174,26 @@ impl Shard {
                     Body::Owned(slab)
                 }
             };
-            let outcome = self.put(now, topic, Put { kind, delay_ms, body });
-            answers.push(PublishAnswer { session, ticket, outcome });
+            let asker = Asker::Remote(from, session, ticket);
+            self.put_for(now, topic, Put { kind, delay_ms, count, body }, asker);
         }
-        self.outboxes[usize::from(from)].push(Mail::Answers(answers));
+    }
+
+    /// A publish that is not a session's of this shard: answered now, later, or kept until the
+    /// log can take it.
+    pub(super) fn put_for(&mut self, now: Now, topic: TopicId, put: Put<'_>, asker: Asker) {
+        let outcome = match self.put(now, topic, put, |_| asker) {
+            Ok(Taken::Later) => return,
+            Ok(Taken::Now) => Ok(()),
+            Err(NotTaken::Refused(refusal)) => Err(refusal),
+            Err(NotTaken::Busy(put)) => {
+                let Put { kind, delay_ms, count, body } = put;
+                let body = self.own_body(body);
+                let stalled = Stalled::Publish { asker, kind, delay_ms, count, body };
+                return self.stall(topic, stalled);
+            }
+        };
+        self.answer(asker, outcome);
     }
 
     /// Moves what waits in a topic to its channels.
@@ -129,7 +205,7 @@ impl Shard {
             }
             let Some(Waiting { message, delay_ms }) = topic.queue.pop_front() else {
                 topic.queue = VecDeque::new();
-                return;
+                return self.flow_from_log(topic_index);
             };
             let others = topic.channels.len() - 1;
             self.store.retain(message, u32::try_from(others).expect("CHANNELS_MAX is below 2^32"));
@@ -229,24 +305,42 @@ impl Shard {
         }
     }
 
-    /// Whether a topic takes another publish. Before it refuses, what can be delivered is: a turn
-    /// may bring more than a queue holds, though its consumers are waiting for it.
-    fn admits(&mut self, now: Now, topic_index: u32) -> bool {
+    /// Where a publish to a topic goes. Before a queue is taken to be full, what can be delivered
+    /// is: a turn may bring more than a queue holds, though its consumers are waiting for it.
+    fn admission(&mut self, now: Now, topic_index: u32, put: &Put<'_>) -> Admission {
         let limit = self.config.mem_queue_size;
-        for attempt in 0..2 {
-            let topic = self.topics[topic_index as usize].as_ref().expect("checked by `put`");
-            if overflow::admit(topic, &self.channels, limit) == Admission::Memory {
-                return true;
-            }
-            if attempt == 0 {
-                self.deliver_dirty(now);
+        let is_deferred = put.delay_ms > 0;
+        let decide = |shard: &Self| {
+            let topic = shard.topics[topic_index as usize].as_ref().expect("checked by `put`");
+            (overflow::admit(topic, &shard.channels, limit, is_deferred), topic.durability)
+        };
+        let (mut admission, durability) = decide(self);
+        let may_yet_fit = match admission {
+            Admission::Memory => false,
+            Admission::Refuse => true,
+            Admission::Log { in_memory } => in_memory && !durability.writes_all(),
+        };
+        if may_yet_fit && !self.dirty_channels.is_empty() {
+            self.deliver_dirty(now);
+            (admission, _) = decide(self);
+        }
+        if admission == Admission::Memory
+            && let Some(topic) = self.topics[topic_index as usize].as_ref()
+            && topic.may_log()
+        {
+            let body_bytes = match &put.body {
+                Body::Borrowed(bytes) => bytes.len(),
+                Body::Owned(_) => 0,
+            };
+            if !self.store.has_room(put.count as usize, topic.channels.len(), body_bytes) {
+                return Admission::Log { in_memory: false };
             }
         }
-        false
+        admission
     }
 
     /// Leaves the bodies, for so many holders each, in `self.places`; on failure nothing is kept.
-    fn store_bodies(&mut self, put: Put<'_>, holders: u32) -> Result<(), Refusal> {
+    pub(super) fn store_bodies(&mut self, put: Put<'_>, holders: u32) -> Result<(), Refusal> {
         debug_assert!(self.places.is_empty());
         let stored = match (put.kind, put.body) {
             (PublishKind::Mpub, Body::Borrowed(bytes)) => self.copy_batch(bytes),
@@ -289,14 +383,23 @@ impl Shard {
 
     /// Gives the messages in `self.slots` to every channel of their topic, or to its queue. Each
     /// has as many references as there are takers; one that does not take a message drops its own.
-    fn hand_over(&mut self, now: Now, topic_index: u32, delay_ms: u32) {
+    pub(super) fn hand_over(&mut self, now: Now, topic_index: u32, delay_ms: u32) {
         let limit = self.config.mem_queue_size;
         let topic = self.topics[topic_index as usize].as_mut().expect("the topic is alive");
         let slots = &self.slots;
+        let first = slots.first().map_or(0, |slot| self.store.sequence(*slot));
         if topic.flows() {
             for &index in &topic.channels {
                 let channel = &mut self.channels[index as usize];
                 channel.counts.put += slots.len() as u64;
+                let is_full = delay_ms == 0 && channel.ready.len() >= limit;
+                let reads = channel.behind.is_some() || is_full;
+                if first > 0 && reads && channel.cursor.is_some() {
+                    channel.fall_behind(first, slots.len() as u64);
+                    slots.iter().for_each(|message| self.store.release(*message));
+                    mark_ready(&mut self.dirty_channels, index, channel);
+                    continue;
+                }
                 if delay_ms > 0 {
                     let due = now.time + Span::from_ms(u64::from(delay_ms));
                     for &message in slots {
@@ -337,7 +440,11 @@ impl Shard {
 
     fn own(&mut self, publish: Publish<'_>) -> OwnedPublish {
         let Publish { topic, kind, delay_ms, count, body } = publish;
-        let body = match body {
+        OwnedPublish { topic: *topic, kind, delay_ms, count, body: self.own_body(body) }
+    }
+
+    fn own_body(&mut self, body: Body<'_>) -> Vec<u8> {
+        match body {
             Body::Borrowed(bytes) => {
                 // At most what one receive brought: it may overshoot the budget by that much.
                 let slab = bytes.to_vec();
@@ -345,15 +452,15 @@ impl Shard {
                 slab
             }
             Body::Owned(slab) => slab,
-        };
-        OwnedPublish { topic: *topic, kind, delay_ms, count, body }
+        }
     }
 
-    fn refuse_body(&mut self, body: Body<'_>, refusal: Refusal) -> Result<(), Refusal> {
-        if let Body::Owned(slab) = body {
+    /// Gives up a publish that is refused.
+    pub(super) fn refuse_put<'a>(&mut self, put: Put<'_>, refusal: Refusal) -> NotTaken<'a> {
+        if let Body::Owned(slab) = put.body {
             self.store.pool.give(slab);
         }
-        Err(refusal)
+        NotTaken::Refused(refusal)
     }
 }
 

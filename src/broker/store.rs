@@ -26,6 +26,8 @@ pub struct Message {
     pub id: u64,
     /// When it was published, UNIX nanoseconds.
     pub timestamp_ns: i64,
+    /// Its sequence in the topic's log; 0 when it is only in memory.
+    pub sequence: u64,
     page: u32,
     offset: u32,
     length: u32,
@@ -75,7 +77,7 @@ const NO_SLOT: u32 = u32::MAX;
 /// The least number of slots the table grows by.
 const SLOTS_MIN: usize = 1024;
 
-/// Slots (2 MiB of them) that stay when no message is alive: what a burst took beyond goes back.
+/// Slots (2.5 MiB of them) that stay when no message is alive: what a burst took beyond goes back.
 const SLOTS_KEPT_MAX: usize = 1 << 16;
 
 impl MessageStore {
@@ -115,6 +117,28 @@ impl MessageStore {
         };
         places.push(BodyPlace { page, offset, length: to_u32(body.len()) });
         Ok(())
+    }
+
+    /// The same for a message that is in the log already, and must be delivered whatever the
+    /// budget says; how many of those there are is limited where they are read.
+    pub fn copy_body_anyway(&mut self, body: &[u8]) -> BodyPlace {
+        self.pool.charge_anyway(MESSAGE_OVERHEAD_BYTES);
+        let length = to_u32(body.len());
+        if let Ok((page, offset)) = self.append(body) {
+            return BodyPlace { page, offset, length };
+        }
+        let slab = body.to_vec();
+        self.pool.adopt(&slab);
+        let page = self.add_page(slab);
+        self.pages[page as usize].live = 1;
+        BodyPlace { page, offset: 0, length }
+    }
+
+    /// Whether the budget has room for so many more messages with so many holders each.
+    pub fn has_room(&self, messages: usize, holders: usize, body_bytes: usize) -> bool {
+        let each = MESSAGE_OVERHEAD_BYTES + holders * MESSAGE_HOLDER_BYTES;
+        let bytes = messages.saturating_mul(each).saturating_add(body_bytes + SLAB_BYTES);
+        self.pool.bytes_used().saturating_add(bytes) <= self.pool.bytes_max()
     }
 
     /// Takes over a slab whole, without copying, and lists the bodies in it: of a batch of
@@ -178,7 +202,8 @@ impl MessageStore {
         references: u32,
     ) -> MessageSlot {
         let BodyPlace { page, offset, length } = place;
-        let message = Message { id, timestamp_ns, page, offset, length, references };
+        let message =
+            Message { id, timestamp_ns, sequence: 0, page, offset, length, references };
         self.live_count += 1;
         let free = self.first_free;
         if let Some(slot) = self.messages.get_mut(free as usize) {
@@ -197,6 +222,18 @@ impl MessageStore {
     #[inline]
     pub fn message(&self, slot: MessageSlot) -> &Message {
         &self.messages[slot.0 as usize]
+    }
+
+    /// Its sequence in the topic's log; 0 when it is only in memory.
+    #[inline]
+    pub fn sequence(&self, slot: MessageSlot) -> u64 {
+        self.message(slot).sequence
+    }
+
+    /// Notes that it is in the log.
+    #[inline]
+    pub fn set_sequence(&mut self, slot: MessageSlot, sequence: u64) {
+        self.messages[slot.0 as usize].sequence = sequence;
     }
 
     /// Its body.

@@ -4,8 +4,10 @@
 //! comes gets all of them.
 
 use super::admin::TopicId;
+use super::durability::Durability;
 use super::message_id::MessageIds;
 use super::store::MessageSlot;
+use super::topic_log::TopicLog;
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,6 +24,10 @@ pub struct Topic {
     pub channels: Vec<u32>,
     /// The same, by name.
     pub channels_by_name: BTreeMap<ChannelName, u32>,
+    /// What its publishes promise.
+    pub durability: Durability,
+    /// Its log, once it needs one.
+    pub log: Option<Box<TopicLog>>,
     /// Messages no channel has been given yet, oldest first.
     pub queue: VecDeque<Waiting>,
     /// Generator of its messages' ids.
@@ -43,18 +49,25 @@ pub struct Waiting {
 
 impl Topic {
     /// A topic without channels.
-    pub fn new(id: TopicId, name: TopicName, node: u16) -> Self {
+    pub fn new(id: TopicId, name: TopicName, node: u16, durability: Durability) -> Self {
         Self {
             id,
             name,
             paused: false,
             channels: Vec::new(),
             channels_by_name: BTreeMap::new(),
+            durability,
+            log: None,
             queue: VecDeque::new(),
             ids: MessageIds::new(node),
             message_count: 0,
             message_bytes: 0,
         }
+    }
+
+    /// Whether its messages may be written to a log at all.
+    pub fn may_log(&self) -> bool {
+        self.durability != Durability::Memory && !self.name.is_ephemeral()
     }
 
     /// Whether a publish goes straight to the channels.
