@@ -2,11 +2,13 @@
 
 mod data_path;
 mod listeners;
+mod removal;
 mod settings;
 mod shards;
 
 pub use data_path::DataPath;
 
+use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort};
 use crate::log::{self, Log};
@@ -15,6 +17,7 @@ use crate::reactor::{ControlWaker, probe};
 use crate::server::{DaemonStage, Stage};
 use listeners::TcpSide;
 use shards::{ShardThread, Shared};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -72,16 +75,20 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    data_path.look_around();
+    let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
     listeners::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let restored = file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
+    let mut restored = file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
+
+    restored.add_topics(logs.into_iter());
 
     let (sender, events) = channel();
+    let (removals, removed) = channel();
+    let health = Health::default();
     let stage = Arc::new(DaemonStage::default());
     let changed = MetadataChanged::default();
     let (tcp_port, tcp_name) = (tcp.port(), tcp.name());
@@ -90,8 +97,14 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         stage: Arc::clone(&stage),
         metadata: changed.clone(),
         events: sender.clone(),
+        data_path: PathBuf::from(&options.data_path),
+        removals,
+        health: health.clone(),
     };
     let (shards, ports) = shards::spawn(options, &shared, tcp, &events).map_err(instantiate)?;
+    drop(shared);
+    removal::start(removed, ports.clone())
+        .map_err(|error| instantiate(format!("a thread does not start - {error}")))?;
     let (on_ready, on_stop) = (tell(&sender, Event::Loaded), tell(&sender, |_| Event::Stop));
     let control = control::run(ControlConfig {
         options: options.clone(),
@@ -101,6 +114,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         log_filter: Some(log.filter()),
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
+        health,
         on_ready,
         on_stop,
     })

@@ -260,6 +260,35 @@ pub const FILE_RETRIES_MAX: u8 = 8;
 /// Most bytes of one read or write; the kernel's own limit is just below 2 GiB. More is continued.
 pub const FILE_TRANSFER_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes of the first segment of a log beside two of the largest bodies: headers of segment and
+/// records, and some 3000 messages in a batch.
+pub const LOG_SEGMENT_SPARE_BYTES: u64 = 256 << 10;
+
+/// Bytes of blocks that the logs of one shard have in memory, half of it at most for reading.
+pub const LOG_BUFFER_BYTES_MAX: usize = 32 << 20;
+
+/// Messages a channel reads back from its log at a time, when somebody takes them.
+pub const REFILL_MESSAGES_MAX: usize = 1024;
+
+/// Bytes of bodies a channel reads back at a time; one message may exceed it.
+pub const REFILL_BYTES_MAX: usize = 256 << 10;
+
+/// Deferred messages that a channel holds in memory; further ones are left to the log.
+pub const DEFERRED_IN_MEMORY_MAX: usize = 10_000;
+
+/// Messages finished in a topic before its cursors are made durable: as many may be delivered again
+/// after a crash, per channel.
+pub const CHECKPOINT_AFTER_FINISHED: u64 = 10_000;
+
+/// Nanoseconds between looks at the logs that have something to sync, to save or to try again.
+pub const LOGS_TENDED_EVERY_NS: u64 = 1_000_000_000;
+
+/// How long an orderly stop waits for the disk, before it leaves the logs as they are.
+pub const SAVING_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a shard that saves sleeps at most before it looks at the clock again.
+pub const SAVING_TURN: Duration = Duration::from_millis(50);
+
 /// Sockets of one shard: the ring's user data gives a socket index 24 bits.
 pub const SOCKETS_PER_SHARD_MAX: usize = 1 << 24;
 

@@ -1,9 +1,11 @@
 //! What a shard asks its caller to do: a closed list, drained completely after every event.
 
-use super::admin::{AdminReply, ShardIndex};
+use super::admin::{AdminReply, ShardIndex, TopicId};
 use super::session::SessionKey;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::name::{ChannelName, TopicName};
+use ringmain_storage::log::{Report, State};
+use ringmain_storage::request::LogKey;
 
 /// What the caller must do.
 #[derive(Debug)]
@@ -21,6 +23,29 @@ pub enum Action {
         /// The answer.
         reply: AdminReply,
     },
+    /// A topic has a log from now on: requests with this key are for it.
+    OpenLog {
+        /// Its key.
+        key: LogKey,
+        /// Whose it is.
+        topic: TopicName,
+    },
+    /// A topic is gone, and its log with it: forget the key, remove the files, then call
+    /// [`Shard::log_removed`](super::shard::Shard::log_removed).
+    RemoveLog {
+        /// Its key.
+        key: LogKey,
+        /// Whose it was.
+        topic: TopicName,
+    },
+    /// Only before the daemon serves: a topic of this shard exists again. If it has a log, bring it
+    /// to [`Shard::restore_log`](super::shard::Shard::restore_log).
+    FindLog {
+        /// The topic.
+        topic: TopicId,
+        /// Its name.
+        name: TopicName,
+    },
     /// Something an operator wants in the log.
     Notice(Notice),
 }
@@ -36,6 +61,19 @@ pub enum Notice {
     ChannelCreated(TopicName, ChannelName),
     /// `CHANNEL(c): deleting`.
     ChannelDeleting(ChannelName),
+    /// A topic's log takes records again, or does not.
+    LogState(TopicName, State),
+    /// Something happened to a topic's log.
+    LogReport(TopicName, Report),
+    /// Messages of a topic could not be read back.
+    LogLost {
+        /// The topic.
+        topic: TopicName,
+        /// The channel that would have got them.
+        channel: ChannelName,
+        /// How many.
+        count: u64,
+    },
     /// A client was answered with an error.
     ClientError {
         /// The client.

@@ -5,7 +5,10 @@
 //! a bounded amount of a shard's time; snapshots for `/stats` are therefore taken a page at a
 //! time.
 
+use super::durability::Durability;
+use super::mail::Refusal;
 use crate::protocol::name::{ChannelName, TopicName};
+use ringmain_storage::request::LogKey;
 
 /// A topic's identity on every shard: an index into the table of topics, and the generation that
 /// tells it from an earlier topic that used the same index.
@@ -67,6 +70,11 @@ pub enum AdminRequest {
         /// What to do.
         action: ChannelAction,
     },
+    /// To the home a topic had: the files of its log are gone, or cannot be removed.
+    LogRemoved {
+        /// The log's key on that shard.
+        key: LogKey,
+    },
     /// To each shard: a page of its topics with their channels, in table order.
     TopicsPage {
         /// Where to start: 0, then `TopicsPage::next`.
@@ -106,6 +114,8 @@ pub enum TopicAction {
     Pause,
     /// Resume it.
     Unpause,
+    /// Promise this of publishes from now on.
+    SetDurability(Durability),
 }
 
 /// An operation on a channel.
@@ -148,6 +158,17 @@ pub enum AdminReply {
     Sessions(SessionsPage),
 }
 
+impl AdminReply {
+    /// The answer to a publish.
+    pub fn of_publish(outcome: Result<(), Refusal>) -> Self {
+        match outcome {
+            Ok(()) => Self::Done,
+            Err(Refusal::Exiting) => Self::TopicNotFound,
+            Err(refusal) => Self::Refused(refusal.reason().into_owned()),
+        }
+    }
+}
+
 /// Some topics of one shard.
 #[derive(Debug, Default)]
 pub struct TopicsPage {
@@ -181,6 +202,12 @@ pub struct TopicStats {
     pub message_bytes: u64,
     /// Whether the flow to channels is stopped.
     pub paused: bool,
+    /// What its publishes promise.
+    pub durability: Durability,
+    /// Whether that was asked for of this topic, and is not just the daemon's default.
+    pub has_own_durability: bool,
+    /// Bytes of its log on disk.
+    pub log_bytes: u64,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }

@@ -1,11 +1,11 @@
 //! Requests of the control plane, carried out on this shard.
 
 use super::admin::{AdminReply, AdminRequest, ChannelAction, PublishBody, TopicAction, TopicId};
-use super::mail::Refusal;
 use super::placement::Asker;
 use super::publish::Put;
 use super::shard::Shard;
 use super::time::Now;
+use super::topic_log::ReplyTo;
 use crate::protocol::command::{Body, PublishKind};
 use crate::protocol::name::ChannelName;
 
@@ -36,11 +36,15 @@ impl Shard {
                 AdminReply::TopicNotFound
             }
             AdminRequest::Publish { topic, messages, defer_ms } => {
-                self.publish_for_control(now, topic, messages, defer_ms)
+                return self.publish_for_control(now, topic, (messages, defer_ms), ticket);
             }
             AdminRequest::Topic { topic, action } => self.topic_action(now, topic, action),
             AdminRequest::Channel { topic, channel, action } => {
                 self.channel_action(now, topic, channel, action)
+            }
+            AdminRequest::LogRemoved { key } => {
+                self.log_removed(now, key);
+                AdminReply::Done
             }
             AdminRequest::TopicsPage { from, topic, channel } => {
                 AdminReply::Topics(self.topics_page(from, topic, channel))
@@ -53,34 +57,43 @@ impl Shard {
         &mut self,
         now: Now,
         topic: TopicId,
-        messages: PublishBody,
-        defer_ms: u64,
-    ) -> AdminReply {
+        (messages, defer_ms): (PublishBody, u64),
+        ticket: u64,
+    ) -> Option<AdminReply> {
         if self.topic_mut(topic).is_none() {
-            return AdminReply::TopicNotFound;
+            return Some(AdminReply::TopicNotFound);
         }
-        let (kind, bytes) = match messages {
-            PublishBody::One(bytes) => (PublishKind::Pub, bytes),
-            PublishBody::Batch { bytes, .. } => (PublishKind::Mpub, bytes),
+        let (kind, count, bytes) = match messages {
+            PublishBody::One(bytes) => (PublishKind::Pub, 1, bytes),
+            PublishBody::Batch { bytes, count } => (PublishKind::Mpub, count, bytes),
         };
         self.store.pool.adopt(&bytes);
-        let put = Put { kind, delay_ms: defer_ms, body: Body::Owned(bytes) };
-        match self.put(now, topic, put) {
-            Ok(()) => AdminReply::Done,
-            Err(Refusal::Exiting) => AdminReply::TopicNotFound,
-            Err(refusal) => AdminReply::Refused(refusal.reason().to_owned()),
-        }
+        let put = Put { kind, delay_ms: defer_ms, count, body: Body::Owned(bytes) };
+        self.put_for(now, topic, put, ReplyTo::Control(ticket));
+        None
     }
 
     fn topic_action(&mut self, now: Now, id: TopicId, action: TopicAction) -> AdminReply {
         let Some(topic) = self.topic_mut(id) else { return AdminReply::TopicNotFound };
         match action {
             TopicAction::Empty => {
-                for waiting in std::mem::take(&mut topic.queue) {
+                let queue = std::mem::take(&mut topic.queue);
+                topic.empty_log();
+                for waiting in queue {
                     self.store.release(waiting.message);
                 }
+                self.mark_log(id.index);
             }
-            TopicAction::Pause => topic.paused = true,
+            TopicAction::Pause => {
+                topic.paused = true;
+                // What the channels have been given by now is to be known after a crash.
+                topic.log.iter_mut().for_each(|log| log.has_changed = true);
+                self.mark_log(id.index);
+            }
+            TopicAction::SetDurability(durability) => {
+                topic.durability = durability;
+                topic.has_own_durability = true;
+            }
             TopicAction::Unpause => {
                 topic.paused = false;
                 self.flow(now, id.index);

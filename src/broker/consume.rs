@@ -10,6 +10,7 @@ use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Span};
+use super::topic::Topic;
 use crate::limits::{CHANNELS_MAX, QUEUE_IDLE_MAX};
 use crate::protocol::command::State;
 use crate::protocol::error::{EXITING, NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
@@ -89,6 +90,10 @@ impl Shard {
         session.in_flight_count -= 1;
         session.counts.finished += 1;
         let entry = self.in_flight.remove(&mut session.in_flight, found.entry);
+        let sequence = self.store.sequence(entry.message);
+        if sequence > 0 {
+            finish_in_log(&mut self.topics, &mut self.marked_logs, channel, sequence);
+        }
         self.store.release(entry.message);
         list_eligible(&mut self.dirty_channels, (slot, channel), (index, session));
     }
@@ -215,6 +220,15 @@ impl Shard {
         topic.channels_by_name.insert(name, slot);
         let notice = Notice::ChannelCreated(topic.name, name);
         self.actions.push(Action::Notice(notice));
+        if let Some(log) = topic.log.as_mut().filter(|_| !name.is_ephemeral()) {
+            let bytes = name.as_str().as_bytes();
+            let known = log.log.cursors().find(bytes);
+            let low = log.handed;
+            let cursor = known.unwrap_or_else(|| log.log.create_cursor(bytes, low, &mut self.io));
+            self.channels[slot as usize].cursor = Some(cursor);
+            log.has_changed = true;
+            self.mark_log(topic_index);
+        }
         self.flow(now, topic_index);
         Some(slot)
     }
@@ -225,6 +239,7 @@ impl Shard {
         self.empty_channel(slot);
         let channel = self.channels.remove(slot as usize);
         self.deadlines.remove(channel.timer);
+        self.drop_cursor(slot, &channel);
         if channel.dirty {
             // The slot may be another channel's before the list is next walked.
             self.dirty_channels.retain(|other| *other != slot);
@@ -259,14 +274,38 @@ impl Shard {
         }
         let ready = std::mem::take(&mut channel.ready);
         let deferred = std::mem::take(&mut channel.deferred);
-        channel.counts.discarded += (ready.len() + deferred.len()) as u64;
+        channel.counts.discarded += (ready.len() + deferred.len()) as u64 + channel.behind_count();
+        channel.behind = None;
+        let topic = self.topics.get_mut(channel.topic as usize).and_then(Option::as_mut);
+        if let Some(log) = topic.and_then(|topic| topic.log.as_mut())
+            && let Some(cursor) = channel.cursor.and_then(|id| log.log.cursor_mut(id))
+        {
+            cursor.finish_range(cursor.low()..log.handed);
+            log.readers.retain(|reader| *reader != slot);
+            log.has_changed = true;
+        }
         self.deadlines.disarm(channel.timer);
         let held = ready.into_iter().chain(deferred.into_iter().map(|item| item.0.entry));
         for entry in held {
             self.store.release(entry.message);
         }
+        self.mark_log(self.channels[slot as usize].topic);
         for consumer in self.channels[slot as usize].consumers.clone() {
             self.mark_eligible(consumer);
+        }
+    }
+
+    /// A channel is gone: nothing of the log is kept for it.
+    fn drop_cursor(&mut self, slot: u32, channel: &Channel) {
+        let topic = self.topics.get_mut(channel.topic as usize).and_then(Option::as_mut);
+        let Some(log) = topic.and_then(|topic| topic.log.as_mut()) else { return };
+        log.readers.retain(|reader| *reader != slot);
+        if let Some(cursor) = channel.cursor {
+            log.log.delete_cursor(cursor, &mut self.io);
+            log.has_changed = true;
+            // Until this is durable, a crash brings the channel back.
+            log.begin_checkpoint(&mut self.io);
+            self.mark_log(channel.topic);
         }
     }
 
@@ -323,6 +362,25 @@ impl Shard {
         }
         if any {
             self.mark_eligible(index);
+        }
+    }
+}
+
+/// A channel needs a message of its topic's log no more.
+#[inline]
+pub(super) fn finish_in_log(
+    topics: &mut [Option<Box<Topic>>],
+    marked_logs: &mut Vec<u32>,
+    channel: &Channel,
+    sequence: u64,
+) {
+    let topic = topics[channel.topic as usize].as_mut();
+    let Some(log) = topic.and_then(|topic| topic.log.as_mut()) else { return };
+    if let Some(cursor) = channel.cursor {
+        log.finish(cursor, sequence);
+        if !log.is_marked {
+            log.is_marked = true;
+            marked_logs.push(channel.topic);
         }
     }
 }

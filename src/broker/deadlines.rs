@@ -13,6 +13,8 @@ pub enum Owner {
     Session(u32),
     /// A channel, by slot: deferred messages.
     Channel(u32),
+    /// The logs: syncs, checkpoints, what is to be tried again.
+    Logs,
 }
 
 /// A timer, armed or not, until it is removed.

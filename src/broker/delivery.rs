@@ -6,6 +6,7 @@
 //! does not grow with idle channels or subscribers.
 
 use super::channel::Channel;
+use super::consume::finish_in_log;
 use super::in_flight::EntryIndex;
 use super::publish::mark_ready;
 use super::session::{Session, SessionKey};
@@ -24,7 +25,13 @@ impl Shard {
             self.forget_everywhere(now, id);
         }
         self.release_held_back(now);
-        self.deliver_dirty(now);
+        loop {
+            self.deliver_dirty(now);
+            self.advance_logs(now);
+            if self.dirty_channels.is_empty() {
+                break;
+            }
+        }
         self.seal_batches();
     }
 
@@ -71,8 +78,12 @@ impl Shard {
             if channel.ready.is_empty() && channel.ready.capacity() > QUEUE_IDLE_MAX {
                 channel.ready = VecDeque::new();
             }
-            if channel.paused || channel.ready.is_empty() {
+            if channel.paused || !channel.has_ready() || channel.eligible.is_empty() {
                 return;
+            }
+            if channel.ready.is_empty() {
+                self.refill(now, slot);
+                continue;
             }
             let Some((index, alike)) = channel.eligible.pop() else { return };
             // An even share each, so that a short queue is not given to one subscriber whole.
@@ -107,6 +118,10 @@ impl Shard {
             room -= 1;
             if sample_rate > 0 && Self::random(&mut self.random) % 100 > sample_rate {
                 channel.counts.discarded += 1;
+                let sequence = self.store.sequence(entry.message);
+                if sequence > 0 {
+                    finish_in_log(&mut self.topics, &mut self.marked_logs, channel, sequence);
+                }
                 self.store.release(entry.message);
                 continue;
             }
@@ -161,7 +176,7 @@ pub(super) fn list_eligible(
         session.eligible = true;
         channel.eligible.push(session.negotiated.proximity, index);
     }
-    if !channel.paused && !channel.ready.is_empty() {
+    if !channel.paused && channel.has_ready() {
         mark_ready(dirty_channels, slot, channel);
     }
 }

@@ -1,10 +1,12 @@
 //! What `OK` promises of a message: the four levels, by what survives.
 
+use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
 /// What a publish to a topic promises when it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// The message is queued in memory, and nowhere else.
     Memory,

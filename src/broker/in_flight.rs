@@ -259,6 +259,11 @@ impl InFlightIndex {
         self.count -= 1;
     }
 
+    /// All entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = EntryIndex> {
+        self.slots.iter().map(|slot| slot.entry).filter(|entry| *entry != NONE)
+    }
+
     /// Takes all entries out, and gives back the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = EntryIndex> {
         let slots = std::mem::take(self).slots;

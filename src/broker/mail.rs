@@ -11,6 +11,8 @@ use crate::protocol::command::PublishKind;
 use crate::protocol::error::{EXITING, ProtocolError};
 use crate::protocol::name::TopicName;
 use crate::protocol::slab::OverBudget;
+use ringmain_storage::request::IoError;
+use std::borrow::Cow;
 
 /// One message between shards.
 #[derive(Debug)]
@@ -139,6 +141,10 @@ pub enum Refusal {
     OverBudget,
     /// The daemon holds as many topics as it may.
     TooManyTopics,
+    /// The topic's log cannot take it.
+    Disk(IoError),
+    /// The batch has so many messages that it would take more of the log than one record may.
+    TooLargeForLog,
 }
 
 impl Refusal {
@@ -148,12 +154,16 @@ impl Refusal {
     }
 
     /// The reason as it follows `PUB failed `.
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> Cow<'static, str> {
         match self {
-            Self::Exiting => EXITING,
-            Self::QueueFull => "memory queue full",
-            Self::OverBudget => OverBudget::REASON,
-            Self::TooManyTopics => "too many topics",
+            Self::Exiting => EXITING.into(),
+            Self::QueueFull => "memory queue full".into(),
+            Self::OverBudget => OverBudget::REASON.into(),
+            Self::TooManyTopics => "too many topics".into(),
+            Self::Disk(error) => format!("write to the topic's log: {error}").into(),
+            Self::TooLargeForLog => {
+                "too many messages in a batch for the topic's log: send smaller ones".into()
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub mod post;
 pub mod publish;
 pub mod refill;
 pub mod registry;
+pub mod restore;
+pub mod save;
 pub mod stats;
 pub mod store;
 pub mod tend;

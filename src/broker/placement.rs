@@ -157,7 +157,11 @@ impl Shard {
         if index >= self.topics.len() {
             self.topics.resize_with(index + 1, || None);
         }
-        self.topics[index] = Some(Box::new(Topic::new(id, name, self.config.node)));
+        let topic = Topic::new(id, name, self.config.node, self.config.durability);
+        self.topics[index] = Some(Box::new(topic));
+        if self.is_loading && !name.is_ephemeral() {
+            self.actions.push(Action::FindLog { topic: id, name });
+        }
         self.actions.push(Action::Notice(Notice::TopicCreated(name)));
     }
 
@@ -216,8 +220,11 @@ impl Shard {
         if self.topic_mut(id).is_none() {
             return;
         }
-        let Some(topic) = self.topics[id.index as usize].take() else { return };
+        let Some(mut topic) = self.topics[id.index as usize].take() else { return };
         self.actions.push(Action::Notice(Notice::TopicDeleting(topic.name)));
+        if let Some(log) = topic.log.take() {
+            self.drop_log(id, topic.name, *log);
+        }
         for channel in topic.channels {
             self.drop_channel(channel);
         }
@@ -251,7 +258,9 @@ impl Shard {
             self.topic_deleted(now, id);
         } else if home == self.config.index {
             self.drop_topic(id);
-            self.topic_deleted(now, id);
+            if !self.is_removing(id) {
+                self.topic_deleted(now, id);
+            }
         } else {
             self.outboxes[usize::from(home)].push(Mail::Delete { id });
         }
@@ -277,7 +286,7 @@ impl Shard {
                 self.outboxes[usize::from(shard)].push(Mail::Unplaced { name });
             }
             Asker::Ticket(ticket) => {
-                let reply = AdminReply::Refused(Refusal::TooManyTopics.reason().to_owned());
+                let reply = AdminReply::Refused(Refusal::TooManyTopics.reason().into_owned());
                 self.actions.push(Action::Reply { ticket, reply });
             }
         }

@@ -37,7 +37,9 @@ impl Shard {
             Mail::Delete { id } => {
                 self.drop_topic(id);
                 self.registry.forget(id, false);
-                self.outboxes[usize::from(from)].push(Mail::Deleted { id });
+                if !self.is_removing(id) {
+                    self.outboxes[usize::from(from)].push(Mail::Deleted { id });
+                }
             }
             Mail::Deleted { id } => self.topic_deleted(now, id),
             Mail::Ended { id } => self.topic_ended(now, id),
@@ -59,8 +61,15 @@ impl Shard {
     }
 
     fn resolve_answers(&mut self, answers: Vec<PublishAnswer>) {
-        for PublishAnswer { session: key, ticket, outcome } in answers {
-            let Some(session) = self.session_mut(key) else { continue };
+        for answer in answers {
+            self.resolve_answer(answer);
+        }
+    }
+
+    /// A publish of a session has ended.
+    pub(super) fn resolve_answer(&mut self, answer: PublishAnswer) {
+            let PublishAnswer { session: key, ticket, outcome } = answer;
+            let Some(session) = self.session_mut(key) else { return };
             let was_full = !session.may_read();
             let error = session.resolve(ticket, outcome);
             let resumes = was_full && session.may_read();
@@ -77,6 +86,5 @@ impl Shard {
             if resumes {
                 self.actions.push(Action::Resume(key));
             }
-        }
     }
 }

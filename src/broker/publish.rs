@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::store::MessageSlot;
 use super::time::{Now, Span};
 use super::topic::Waiting;
-use super::topic_log::{Asker, Stalled};
+use super::topic_log::{ReplyTo, Stalled};
 use crate::limits::{MOVE_AFTER_PUBLISHES, MOVES_MAX, OUTBOX_MAX, SCRATCH_KEPT_MAX};
 use crate::protocol::command::{BatchIter, Body, Publish, PublishKind};
 use crate::protocol::name::TopicName;
@@ -105,22 +105,22 @@ impl Shard {
     }
 
     /// Messages for a topic of this shard. All of them are taken, or none. When they are answered
-    /// later, `asker` says whom to tell.
+    /// later, `reply_to` says whom to tell.
     pub(super) fn put<'a>(
         &mut self,
         now: Now,
         id: TopicId,
         put: Put<'a>,
-        asker: impl FnOnce(&mut Self) -> Asker,
+        reply_to: impl FnOnce(&mut Self) -> ReplyTo,
     ) -> Result<Taken, NotTaken<'a>> {
         if self.topic_mut(id).is_none() {
             return Err(self.refuse_put(put, Refusal::Exiting));
         }
         match self.admission(now, id.index, &put) {
             Admission::Refuse => Err(self.refuse_put(put, Refusal::QueueFull)),
-            Admission::Log { in_memory } => self.put_in_log(now, id.index, put, in_memory, asker),
+            Admission::Log { in_memory } => self.put_in_log(now, id.index, put, in_memory, reply_to),
             Admission::Memory if self.is_waiting_for_log(id.index) => {
-                self.put_behind_others(now, id.index, put, asker)
+                self.put_behind_others(now, id.index, put, reply_to)
             }
             Admission::Memory => {
                 self.put_in_memory(now, id.index, put).map_err(NotTaken::Refused)?;
@@ -174,26 +174,26 @@ impl Shard {
                     Body::Owned(slab)
                 }
             };
-            let asker = Asker::Remote(from, session, ticket);
-            self.put_for(now, topic, Put { kind, delay_ms, count, body }, asker);
+            let reply_to = ReplyTo::Remote(from, session, ticket);
+            self.put_for(now, topic, Put { kind, delay_ms, count, body }, reply_to);
         }
     }
 
     /// A publish that is not a session's of this shard: answered now, later, or kept until the
     /// log can take it.
-    pub(super) fn put_for(&mut self, now: Now, topic: TopicId, put: Put<'_>, asker: Asker) {
-        let outcome = match self.put(now, topic, put, |_| asker) {
+    pub(super) fn put_for(&mut self, now: Now, topic: TopicId, put: Put<'_>, reply_to: ReplyTo) {
+        let outcome = match self.put(now, topic, put, |_| reply_to) {
             Ok(Taken::Later) => return,
             Ok(Taken::Now) => Ok(()),
             Err(NotTaken::Refused(refusal)) => Err(refusal),
             Err(NotTaken::Busy(put)) => {
                 let Put { kind, delay_ms, count, body } = put;
                 let body = self.own_body(body);
-                let stalled = Stalled::Publish { asker, kind, delay_ms, count, body };
+                let stalled = Stalled::Publish { reply_to, kind, delay_ms, count, body };
                 return self.stall(topic, stalled);
             }
         };
-        self.answer(asker, outcome);
+        self.answer(reply_to, outcome);
     }
 
     /// Moves what waits in a topic to its channels.

@@ -8,9 +8,11 @@
 use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
 use super::channel::Channel;
-use super::deadlines::{Deadlines, Owner};
+use super::deadlines::{Deadlines, Owner, TimerId};
+use super::durability::Durability;
 use super::identify::Features;
 use super::in_flight::InFlightEntries;
+use super::logged::LogKeys;
 use super::mail::{Mail, PublishBatch};
 use super::placement::Placement;
 use super::registry::Registry;
@@ -19,7 +21,7 @@ use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
 use crate::limits::{
-    OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX,
+    LOG_BUFFER_BYTES_MAX, OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX,
 };
 use crate::protocol::command::Command;
 use crate::protocol::command::CommandLimits;
@@ -27,6 +29,8 @@ use crate::protocol::decoder::Context;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::identify::IdentifyLimits;
 use crate::protocol::slab::SlabPool;
+use ringmain_storage::log::{Io, LogOptions};
+use ringmain_storage::request::LogKey;
 use slab::Slab;
 
 /// What a shard is told at its start.
@@ -42,6 +46,14 @@ pub struct ShardConfig {
     pub seed: u64,
     /// `--mem-queue-size`: messages in memory per topic and per channel.
     pub mem_queue_size: usize,
+    /// `--durability`: what publishes to a topic promise unless it was created with another.
+    pub durability: Durability,
+    /// `--sync-every`: messages appended to a log before it is synced.
+    pub sync_every: u64,
+    /// `--sync-timeout`: the longest that appended messages wait for a sync.
+    pub sync_timeout: Span,
+    /// Sizes of the logs.
+    pub log_options: LogOptions,
     /// This shard's part of the memory budget, in bytes.
     pub budget_bytes: usize,
     /// `--max-channel-consumers`; 0 for no limit.
@@ -92,6 +104,17 @@ pub struct Shard {
     pub(super) spare_outputs: Vec<Vec<u8>>,
     /// Scratch of `publish`: the messages made of them.
     pub(super) slots: Vec<MessageSlot>,
+    /// Requests of the logs, to be executed; and their memory.
+    pub io: Io,
+    pub(super) log_keys: LogKeys,
+    /// Topics whose logs are being removed.
+    pub(super) removing: Vec<(LogKey, TopicId)>,
+    /// Topics come from what an earlier run left.
+    pub(super) is_loading: bool,
+    /// Topics whose logs are looked at when the turn ends, by index.
+    pub(super) marked_logs: Vec<u32>,
+    /// Armed while a log needs to be looked at.
+    pub(super) logs_timer: TimerId,
     pub(super) random: u64,
     next_generation: u32,
     pub(super) next_sequence: u64,
@@ -101,7 +124,15 @@ impl Shard {
     /// A shard without topics and sessions.
     pub fn new(config: ShardConfig) -> Self {
         let shards = usize::from(config.shards);
+        let mut deadlines = Deadlines::default();
         Self {
+            io: Io::new(LOG_BUFFER_BYTES_MAX),
+            log_keys: LogKeys::default(),
+            removing: Vec::new(),
+            is_loading: false,
+            marked_logs: Vec::new(),
+            logs_timer: deadlines.add(Owner::Logs),
+
             actions: Vec::new(),
             outboxes: (0..shards).map(|_| Vec::new()).collect(),
             dirty_sessions: Vec::new(),
@@ -110,7 +141,7 @@ impl Shard {
             channels: Slab::new(),
             store: MessageStore::new(config.budget_bytes),
             in_flight: InFlightEntries::default(),
-            deadlines: Deadlines::default(),
+            deadlines,
             registry: Registry::new(config.shards, config.seed),
             placement: Placement::default(),
             dirty_channels: Vec::new(),
@@ -222,6 +253,7 @@ impl Shard {
             match owner {
                 Owner::Session(index) => self.session_due(now, index),
                 Owner::Channel(index) => self.deferred_due(now, index),
+                Owner::Logs => self.logs_due(now),
             }
         }
     }

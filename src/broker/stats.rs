@@ -65,11 +65,14 @@ impl Shard {
         }
         Some(TopicStats {
             name: topic.name,
-            depth: topic.queue.len() as u64,
-            backend_depth: 0,
+            depth: topic.depth(),
+            backend_depth: topic.log.as_ref().map_or(0, |log| log.waiting_count),
             message_count: topic.message_count,
             message_bytes: topic.message_bytes,
             paused: topic.paused,
+            durability: topic.durability,
+            has_own_durability: topic.has_own_durability,
+            log_bytes: topic.log.as_ref().map_or(0, |log| log.log.segment_bytes()),
             channels,
         })
     }
@@ -113,8 +116,8 @@ impl Channel {
     fn stats(&self) -> ChannelStats {
         ChannelStats {
             name: self.name,
-            depth: self.ready.len() as u64,
-            backend_depth: 0,
+            depth: self.ready.len() as u64 + self.behind_count(),
+            backend_depth: self.behind_count(),
             in_flight_count: self.in_flight.len() as u64,
             deferred_count: self.deferred.len() as u64,
             message_count: self.counts.put,

@@ -26,6 +26,8 @@ pub struct Topic {
     pub channels_by_name: BTreeMap<ChannelName, u32>,
     /// What its publishes promise.
     pub durability: Durability,
+    /// Whether that was asked for of this topic.
+    pub has_own_durability: bool,
     /// Its log, once it needs one.
     pub log: Option<Box<TopicLog>>,
     /// Messages no channel has been given yet, oldest first.
@@ -57,6 +59,7 @@ impl Topic {
             channels: Vec::new(),
             channels_by_name: BTreeMap::new(),
             durability,
+            has_own_durability: false,
             log: None,
             queue: VecDeque::new(),
             ids: MessageIds::new(node),
@@ -68,6 +71,29 @@ impl Topic {
     /// Whether its messages may be written to a log at all.
     pub fn may_log(&self) -> bool {
         self.durability != Durability::Memory && !self.name.is_ephemeral()
+    }
+
+    /// Forgets what of its own queue is in the log.
+    pub fn empty_log(&mut self) {
+        let flows = self.flows();
+        let Some(log) = self.log.as_deref_mut() else { return };
+        (log.waiting_from, log.waiting_count) = (None, 0);
+        if flows || log.handed == log.settled {
+            return;
+        }
+        let range = log.handed..log.settled;
+        let cursors: Vec<_> = log.log.cursors().iter().map(|(id, _)| id).collect();
+        for id in cursors {
+            if let Some(cursor) = log.log.cursor_mut(id) {
+                cursor.finish_range(range.clone());
+            }
+        }
+        log.hand_up_to(range.end);
+    }
+
+    /// Messages waiting in the topic itself.
+    pub fn depth(&self) -> u64 {
+        self.queue.len() as u64 + self.log.as_ref().map_or(0, |log| log.waiting_count)
     }
 
     /// Whether a publish goes straight to the channels.

@@ -17,12 +17,9 @@ use super::store::MessageSlot;
 use super::time::Time;
 use crate::protocol::command::PublishKind;
 use ringmain_storage::cursors::CursorId;
-use ringmain_storage::log::Log;
+use ringmain_storage::log::{Log, State};
 use ringmain_storage::request::LogKey;
 use std::collections::VecDeque;
-
-/// The name of the cursor that stands for the topic itself: no channel has an empty name.
-pub const OWN_CURSOR: &[u8] = b"";
 
 /// See the module's text.
 #[derive(Debug)]
@@ -47,6 +44,10 @@ pub struct TopicLog {
     pub pending_slots: VecDeque<MessageSlot>,
     /// Publishes that found the log busy, in order.
     pub stalled: VecDeque<Stalled>,
+    /// At the end: messages that are only in memory, to be appended, in order.
+    pub unsaved: VecDeque<MessageSlot>,
+    /// At the end: how far saving is.
+    pub saving: Saving,
     /// Channels that wait for a read, by slot.
     pub readers: Vec<u32>,
     /// Whether it is in the shard's list of logs to be looked at when the turn ends.
@@ -59,6 +60,8 @@ pub struct TopicLog {
     pub unsynced_count: u64,
     /// When the last sync began, or nothing was left to sync.
     pub synced_at: Time,
+    /// How it was when that was last told.
+    pub told: State,
 }
 
 /// A publish that is answered when the log covers it.
@@ -79,18 +82,30 @@ pub struct Pending {
     /// Its deferral, milliseconds.
     pub delay_ms: u32,
     /// Who is to be told.
-    pub asker: Asker,
+    pub reply_to: ReplyTo,
 }
 
 /// Who waits for the answer to a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
+pub enum ReplyTo {
     /// A session of this shard, and which of its answers it is.
     Session(SessionKey, u64),
     /// A session of another shard.
     Remote(ShardIndex, SessionKey, u64),
     /// A request of the control plane.
     Control(u64),
+}
+
+/// How far a topic is on its way out at an orderly stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// The daemon goes on.
+    No,
+    /// Messages that were only in memory are appended, from this sequence on; those from the
+    /// second on are the topic's own.
+    Appending(u64, Option<u64>),
+    /// The log is being closed.
+    Closing,
 }
 
 /// A publish that waits for the log to take it.
@@ -101,7 +116,7 @@ pub enum Stalled {
     /// A publish from elsewhere.
     Publish {
         /// Who is to be told.
-        asker: Asker,
+        reply_to: ReplyTo,
         /// The command.
         kind: PublishKind,
         /// Its deferral, milliseconds.
@@ -128,12 +143,15 @@ impl TopicLog {
             pending: VecDeque::new(),
             pending_slots: VecDeque::new(),
             stalled: VecDeque::new(),
+            unsaved: VecDeque::new(),
+            saving: Saving::No,
             readers: Vec::new(),
             is_marked: false,
             has_changed: false,
             finished_count: 0,
             unsynced_count: 0,
             synced_at: Time(0),
+            told: State::Healthy,
         }
     }
 

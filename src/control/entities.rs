@@ -5,9 +5,11 @@ use super::query::Query;
 use super::response::{CHANNEL_NOT_FOUND, Fault, INTERNAL_ERROR, Reply, TOPIC_NOT_FOUND};
 use super::shards::Unavailable;
 use super::state::Control;
+use crate::broker::durability::Durability;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction};
 use crate::protocol::name::TopicName;
 use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
 use std::sync::Arc;
 
 /// The parameters of a request whose body means nothing: it is read and forgotten.
@@ -23,6 +25,9 @@ impl<S: Sync> FromRequest<S> for Parameters {
     }
 }
 
+/// Ours: nsqd ignores the parameter.
+const INVALID_DURABILITY: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_DURABILITY");
+
 type Shared = State<Arc<Control>>;
 
 pub(super) async fn create_topic(
@@ -30,7 +35,12 @@ pub(super) async fn create_topic(
     Parameters(query): Parameters,
 ) -> Result<Reply, Fault> {
     let topic = query.topic("INVALID_TOPIC")?;
+    let durability = query.value("durability").map(|bytes| String::from_utf8_lossy(bytes).parse()).transpose();
+    let durability: Option<Durability> = durability.map_err(|_| INVALID_DURABILITY)?;
     control.shards.create(topic).await.map_err(|Unavailable| INTERNAL_ERROR)?;
+    if let Some(durability) = durability {
+        act_on_topic(&control, topic, TopicAction::SetDurability(durability)).await?;
+    }
     Ok(Reply::Empty)
 }
 
@@ -110,7 +120,7 @@ async fn act_on_topic(
 ) -> Result<Reply, Fault> {
     let request = |topic, _| AdminRequest::Topic { topic, action };
     let reply = outcome(control.shards.ask_home(topic, false, request).await)?;
-    if matches!(action, TopicAction::Pause | TopicAction::Unpause) {
+    if action != TopicAction::Empty {
         persist(control).await?;
     }
     Ok(reply)

@@ -8,10 +8,12 @@
 
 mod document;
 mod file;
+mod logs;
 mod restore;
 
 pub use document::Metadata;
 pub use file::{METADATA_FILE, MetadataFile};
+pub use logs::{DELETED_SUFFIX, Removal, log_directory, topic_of_log};
 pub(super) use restore::restore;
 
 use super::shards::{Shards, Unavailable};
@@ -150,5 +152,6 @@ async fn gather(shards: &Shards) -> Result<Vec<Topic>, Unavailable> {
 fn lasting(topic: &TopicStats) -> Topic {
     let channels = topic.channels.iter().filter(|channel| !channel.name.is_ephemeral());
     let channels = channels.map(|channel| Channel { name: channel.name, paused: channel.paused });
-    Topic { name: topic.name, paused: topic.paused, channels: channels.collect() }
+    let durability = topic.has_own_durability.then_some(topic.durability);
+    Topic { name: topic.name, paused: topic.paused, durability, channels: channels.collect() }
 }

@@ -4,6 +4,7 @@
 //! it asks of their shards by mail ([`shards`]); a slow HTTP client, a large `/stats` or a stall
 //! here costs a shard nothing.
 
+pub mod health;
 pub mod listener;
 pub mod metadata;
 pub mod shards;
@@ -55,6 +56,8 @@ pub struct ControlConfig {
     pub dropped_lines: Option<DroppedLines>,
     /// Topics and channels across restarts.
     pub metadata: MetadataConfig,
+    /// How the topics' logs are; the shards tell it.
+    pub health: health::Health,
     /// Called once, on the control thread, when the shards have what was in the file and it has
     /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
     pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
@@ -131,6 +134,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
         state::Ports { tcp: config.tcp_port, http: http_port },
         config.log_filter,
         persist,
+        config.health,
     ));
     let ready = bring_back(&control, &keeper, &config.metadata.restored).await;
     let failed = ready.is_err();

@@ -7,10 +7,6 @@ use axum::extract::State;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// The health that `/ping` and `/stats` tell: that of the last write to disk, of which there
-/// has been none.
-pub(super) const HEALTH: &str = "OK";
-
 /// `/info`, keys in NSQ's order; times in nanoseconds.
 #[derive(Serialize)]
 struct Description<'a> {
@@ -28,8 +24,9 @@ struct Description<'a> {
     topology_region: &'a str,
 }
 
-pub(super) async fn ping() -> Reply {
-    Reply::Plain(HEALTH)
+pub(super) async fn ping(State(control): State<Arc<Control>>) -> Reply {
+    let health = control.health.text();
+    if health == "OK" { Reply::Plain("OK") } else { Reply::Ill(health) }
 }
 
 pub(super) async fn describe(State(control): State<Arc<Control>>) -> Reply {

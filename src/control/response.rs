@@ -14,6 +14,8 @@ use std::io;
 pub(super) enum Reply {
     /// Text without NSQ's header, as `/ping` answers.
     Plain(&'static str),
+    /// The same with status 500: the daemon is not well.
+    Ill(String),
     /// No body.
     Empty,
     /// Text as it is.
@@ -50,6 +52,10 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         match self {
             Self::Plain(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
+            Self::Ill(text) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                (status, [(CONTENT_TYPE, TEXT)], text).into_response()
+            }
             Self::Text(text) if text.is_empty() => Self::Empty.into_response(),
             Self::Empty => ([(NSQ_CONTENT_TYPE, NSQ_VERSION)], Body::empty()).into_response(),
             Self::Text(text) => {

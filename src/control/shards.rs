@@ -7,15 +7,17 @@ use crate::protocol::name::TopicName;
 use std::collections::HashMap;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
+use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How to reach one shard.
+#[derive(Clone)]
 pub struct ShardPort {
     /// The shard's bounded inbox for control mail.
     pub mail: SyncSender<ControlMail>,
     /// Makes the shard look into its inbox; called after each mail. It must not block.
-    pub wake: Box<dyn Fn() + Send + Sync>,
+    pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// One request, and where its answer goes.

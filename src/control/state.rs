@@ -1,5 +1,6 @@
 //! What all requests of the HTTP API share.
 
+use super::health::Health;
 use super::metadata::Persist;
 use super::shards::{ShardPort, Shards};
 use crate::limits::{BODY_PERMIT_BYTES, HTTP_BODY_BYTES_MAX, HTTP_STATS_AT_ONCE_MAX};
@@ -26,6 +27,8 @@ pub(super) struct Control {
     pub(super) started: Instant,
     pub(super) started_at: jiff::Timestamp,
     pub(super) log_filter: Option<LogFilter>,
+    /// How the topics' logs are.
+    pub(super) health: Health,
     /// For what must be on disk before it is answered.
     pub(super) persist: Persist,
     /// `/stats` holds a snapshot of everything in memory: only so many at once.
@@ -41,6 +44,7 @@ impl Control {
         ports: Ports,
         log_filter: Option<LogFilter>,
         persist: Persist,
+        health: Health,
     ) -> Self {
         Self {
             shards: Shards::new(shards),
@@ -50,6 +54,7 @@ impl Control {
             started_at: jiff::Timestamp::now(),
             log_filter,
             persist,
+            health,
             stats_turns: Semaphore::new(HTTP_STATS_AT_ONCE_MAX),
             body_memory: Semaphore::new(HTTP_BODY_BYTES_MAX / BODY_PERMIT_BYTES),
         }

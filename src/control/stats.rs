@@ -31,6 +31,7 @@ pub(super) async fn stats(
     })?;
     let memory = switch("include_mem").then(memory::Memory::measure);
     let moment = Moment {
+        health: control.health.text(),
         started_at: control.started_at,
         now: jiff::Timestamp::now(),
         uptime: control.started.elapsed(),
@@ -44,6 +45,7 @@ pub(super) async fn stats(
 
 /// The times that a page of statistics shows.
 struct Moment {
+    health: String,
     started_at: jiff::Timestamp,
     now: jiff::Timestamp,
     uptime: std::time::Duration,

@@ -1,7 +1,8 @@
 //! The data directory: it belongs to one daemon at a time, and what it holds that is not ours.
 
 use crate::control::listener::go_text;
-use crate::control::metadata::METADATA_FILE;
+use crate::control::metadata::{DELETED_SUFFIX, METADATA_FILE, topic_of_log};
+use crate::protocol::name::TopicName;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -40,13 +41,17 @@ impl DataPath {
     }
 
     /// Looks at what lies there: removes what a write of the metadata left behind when it was cut
-    /// off, and warns of nsqd's files of messages.
-    pub(super) fn look_around(&self) {
+    /// off, or a removal of a log, and warns of nsqd's files of messages. Gives the topics that have
+    /// a log here.
+    pub(super) fn look_around(&self) -> Vec<TopicName> {
         let path = self.path.display();
-        let mut foreign = Vec::new();
+        let (mut foreign, mut topics) = (Vec::new(), Vec::new());
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
-            Err(error) => return tracing::warn!("cannot read {path} - {}", go_text(&error)),
+            Err(error) => {
+                tracing::warn!("cannot read {path} - {}", go_text(&error));
+                return topics;
+            }
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -55,12 +60,17 @@ impl DataPath {
                 let _ = fs::remove_file(entry.path());
             } else if is_nsqd_queue(&name) {
                 foreign.push(name);
+            } else if name.strip_suffix(DELETED_SUFFIX).is_some_and(|n| topic_of_log(n).is_some()) {
+                let _ = fs::remove_dir_all(entry.path());
+            } else if let Some(topic) = topic_of_log(&name).filter(|_| entry.path().is_dir()) {
+                topics.push(topic);
             }
         }
         foreign.sort();
         if let Some(warning) = warning(&self.path, &foreign) {
             tracing::warn!("{warning}");
         }
+        topics
     }
 }
 

@@ -6,8 +6,13 @@ use crate::broker::eligible::Proximity;
 use crate::broker::session::Negotiated;
 use crate::broker::shard::ShardConfig;
 use crate::broker::time::Span;
-use crate::limits::{HEARTBEAT_INTERVAL_DEFAULT, OUTPUT_BUFFER_BYTES_DEFAULT};
+use crate::limits::{
+    HEARTBEAT_INTERVAL_DEFAULT, LOG_SEGMENT_SPARE_BYTES, OUTPUT_BUFFER_BYTES_DEFAULT,
+};
 use crate::options::{Options, VERSION};
+use ringmain_storage::buffer::BLOCK_BYTES;
+use ringmain_storage::log::LogOptions;
+use ringmain_storage::segment::SEGMENT_BYTES_MAX;
 use crate::protocol::identify::IdentifyLimits;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -25,6 +30,10 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
         node: u16::try_from(options.id).expect("--node-id was checked"),
         seed: RandomState::new().hash_one(index),
         mem_queue_size: options.mem_queue_size,
+        durability: options.durability,
+        sync_every: options.sync_every.max(1),
+        sync_timeout: span(options.sync_timeout),
+        log_options: log_options(options),
         budget_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
         max_channel_consumers: options.max_channel_consumers,
         max_message_timeout: span(options.max_msg_timeout),
@@ -53,6 +62,18 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
             topology_aware: options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE),
         },
     }
+}
+
+/// Sizes of the logs: the largest body fits twice into the smallest segment, and no segment is
+/// larger than was asked for, unless it has to be.
+fn log_options(options: &Options) -> LogOptions {
+    let defaults = LogOptions::default();
+    let body_bytes = options.max_msg_size.max(options.max_body_size) as u64;
+    let needed = (2 * body_bytes + LOG_SEGMENT_SPARE_BYTES).next_multiple_of(BLOCK_BYTES as u64);
+    let first = defaults.segment_bytes_first.max(needed).min(SEGMENT_BYTES_MAX);
+    let asked = options.max_bytes_per_file.next_multiple_of(BLOCK_BYTES as u64);
+    let max = defaults.segment_bytes_max.min(asked).clamp(first, SEGMENT_BYTES_MAX);
+    LogOptions { segment_bytes_first: first, segment_bytes_max: max, ..defaults }
 }
 
 fn span(duration: Duration) -> Span {

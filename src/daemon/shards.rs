@@ -4,7 +4,8 @@ use super::listeners::TcpSide;
 use super::{Event, ShardPort, settings, shard_failed};
 use crate::broker::shard::{Shard, ShardConfig};
 use crate::control::ControlMail;
-use crate::control::metadata::MetadataChanged;
+use crate::control::health::Health;
+use crate::control::metadata::{MetadataChanged, Removal};
 use crate::limits::{CONTROL_MAIL_MAX, MAILBOX_CAPACITY};
 use crate::options::Options;
 use crate::reactor::mailbox::{Mailboxes, mesh};
@@ -12,6 +13,7 @@ use crate::reactor::{ControlWaker, ReactorOptions, Uring, affinity};
 use crate::server::clock::Clock;
 use crate::server::{DaemonStage, EventLoop, ShardMail, ShardParts};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -33,6 +35,12 @@ pub(super) struct Shared {
     pub(super) metadata: MetadataChanged,
     /// To the main thread.
     pub(super) events: Sender<Event>,
+    /// Where the logs of topics lie.
+    pub(super) data_path: PathBuf,
+    /// To the thread that removes logs.
+    pub(super) removals: Sender<Removal>,
+    /// To be told how the logs are.
+    pub(super) health: Health,
 }
 
 /// Starts a thread per shard, and returns when all their reactors are ready.
@@ -57,7 +65,7 @@ pub(super) fn spawn(
     let wakers: Vec<_> = wakers.into_iter().flatten().collect();
     let port = |(mail, waker): (Inbox, &ControlWaker)| {
         let waker = waker.clone();
-        ShardPort { mail, wake: Box::new(move || waker.wake()) }
+        ShardPort { mail, wake: Arc::new(move || waker.wake()) }
     };
     let ports = mails.into_iter().zip(&wakers).map(port).collect();
     let shard = |(thread, waker)| ShardThread { thread, waker };
@@ -138,6 +146,9 @@ impl Seat {
                 let _ = events.send(Event::Closed(index));
             }),
             clock: self.clock,
+            data_path: self.shared.data_path,
+            removals: self.shared.removals,
+            health: self.shared.health,
         };
         EventLoop::new(parts).run().map_err(|error| format!("io_uring failed - {error}"))
     }

@@ -8,6 +8,7 @@ use super::value::{
     IoDriver, TlsRequired, TlsVersion, as_nanoseconds, boolean, integer, io_driver, log_format,
     log_level, percentile, time, tls_min_version, tls_required,
 };
+use crate::broker::durability::Durability;
 use crate::limits::READY_COUNT_MAX_DEFAULT;
 use crate::limits::{BODY_BYTES_MAX_DEFAULT, MEM_QUEUE_SIZE_DEFAULT, MESSAGE_BYTES_MAX_DEFAULT};
 use crate::log::{LogFormat, LogLevel};
@@ -108,6 +109,10 @@ pub struct Options {
     /// messages kept in memory, for each topic and for each channel
     #[arg(long, default_value_t = MEM_QUEUE_SIZE_DEFAULT, value_parser = integer::<usize>)]
     pub mem_queue_size: usize,
+    /// what OK means for a topic that was not created with another: memory, overflow, logged or
+    /// synced
+    #[arg(long, default_value_t = Durability::Overflow)]
+    pub durability: Durability,
     /// size of a file on disk in bytes, from which on the next one is begun
     #[arg(long, default_value_t = 104_857_600, value_parser = integer::<u64>)]
     pub max_bytes_per_file: u64,

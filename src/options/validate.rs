@@ -5,7 +5,7 @@ use crate::limits::SHARDS_MAX;
 use serde_json::Value;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 25] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 22] = [
     ("broadcast_http_port", NO_LOOKUP),
     ("broadcast_tcp_port", NO_LOOKUP),
     ("nsqlookupd_tcp_addresses", NO_LOOKUP),
@@ -18,9 +18,6 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 25] = [
     ("deflate", NO_COMPRESSION),
     ("max_deflate_level", NO_COMPRESSION),
     ("snappy", NO_COMPRESSION),
-    ("max_bytes_per_file", NO_DISK),
-    ("sync_every", NO_DISK),
-    ("sync_timeout", NO_DISK),
     ("queue_scan_selection_count", NO_SCAN),
     ("queue_scan_worker_pool_max", NO_SCAN),
     ("statsd_address", NO_STATSD),
@@ -37,7 +34,6 @@ const NO_LOOKUP: &str = "nsqlookupd is not supported yet";
 const NO_AUTH: &str = "auth servers are not supported yet";
 const NO_TLS: &str = "TLS is not supported yet";
 const NO_COMPRESSION: &str = "compression is not supported yet";
-const NO_DISK: &str = "messages are not written to disk yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
 const NO_STATSD: &str = "statsd is not supported yet";
 const NO_PERCENTILES: &str = "processing times are not measured yet";
@@ -98,6 +94,8 @@ fn check_numbers(options: &Options) -> Result<(), String> {
     require(wire.contains(&options.max_body_size), "--max-body-size must be [1,2147483647]")?;
     require(!options.output_buffer_timeout.is_zero(), "--output-buffer-timeout must be positive")?;
     require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
+    require(options.max_bytes_per_file > 0, "--max-bytes-per-file must be positive")?;
+    require(!options.sync_timeout.is_zero(), "--sync-timeout must be positive")?;
     require(options.memory_budget > 0, "--memory-budget must be positive")
 }
 

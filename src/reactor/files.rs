@@ -44,7 +44,7 @@ pub(super) struct Files {
     due: VecDeque<usize>,
     /// Requests beyond [`limits::FILE_REQUESTS_MAX`], oldest first.
     waiting: VecDeque<Request>,
-    finished: VecDeque<Completion>,
+    finished: VecDeque<(LogKey, Completion)>,
     /// The first log found on a filesystem without direct I/O, until its caller is told.
     buffered: Option<LogKey>,
     has_buffered: bool,
@@ -85,7 +85,7 @@ impl Files {
     }
 
     /// The next answer.
-    pub(super) fn next_finished(&mut self) -> Option<Completion> {
+    pub(super) fn next_finished(&mut self) -> Option<(LogKey, Completion)> {
         self.finished.pop_front()
     }
 
@@ -149,8 +149,9 @@ impl Files {
         result: Result<Outcome, IoError>,
         buffer: Option<AlignedBuffer>,
     ) {
-        if let Some(ticket) = self.running.remove(index).ticket {
-            self.finished.push_back(Completion { ticket, result, buffer });
+        let Running { log, ticket, .. } = self.running.remove(index);
+        if let Some(ticket) = ticket {
+            self.finished.push_back((log, Completion { ticket, result, buffer }));
         }
     }
 

@@ -116,7 +116,12 @@ pub enum Completion {
     /// A peer shard or the control thread has put something into a mailbox. Wake-ups coalesce.
     Woken,
     /// A request for a file of a log has ended; in no order among the requests outstanding.
-    File(storage::Completion),
+    File {
+        /// Whose request it was.
+        log: LogKey,
+        /// The answer.
+        completion: storage::Completion,
+    },
     /// The files of this log, and perhaps of others, lie on a filesystem that has no direct I/O and
     /// are read and written through the page cache, which costs more. Said once.
     FilesBuffered {

@@ -4,21 +4,23 @@ use super::clock::Clock;
 use super::connection::Connection;
 use super::mail::{MovedConnection, ShardMail};
 use super::stage::{DaemonStage, Stage};
-use crate::broker::action::Action;
+use crate::broker::action::{Action, Notice};
 use crate::broker::admin::{AdminReply, ShardIndex};
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
 use crate::control::ControlMail;
-use crate::control::metadata::MetadataChanged;
+use crate::control::health::Health;
+use crate::control::metadata::{MetadataChanged, Removal};
 use crate::limits::{CONTROL_MAIL_PER_TURN, MAIL_PER_TURN, OUTBOX_RETRY};
 use crate::reactor::mailbox::Mailboxes;
 use crate::reactor::{Completion, Token, Uring};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -45,6 +47,12 @@ pub struct ShardParts {
     pub on_closed: Box<dyn FnOnce() + Send>,
     /// Time.
     pub clock: Clock,
+    /// Where the logs of topics lie.
+    pub data_path: PathBuf,
+    /// To the thread that removes the logs of deleted topics.
+    pub removals: Sender<Removal>,
+    /// To be told how the logs are.
+    pub health: Health,
 }
 
 /// See the module's text.
@@ -60,7 +68,12 @@ pub struct EventLoop {
     /// Until the daemon serves, topics come from the file and are in it already.
     loading: bool,
     on_closed: Option<Box<dyn FnOnce() + Send>>,
-    clock: Clock,
+    pub(super) clock: Clock,
+    pub(super) data_path: PathBuf,
+    pub(super) removals: Sender<Removal>,
+    health: Health,
+    /// Why the daemon cannot start.
+    pub(super) failure: Option<io::Error>,
     /// The shard that gets the next spread socket.
     spread_next: usize,
     /// Read at the start of the turn.
@@ -96,6 +109,10 @@ impl EventLoop {
             loading: true,
             on_closed: Some(parts.on_closed),
             clock: parts.clock,
+            data_path: parts.data_path,
+            removals: parts.removals,
+            health: parts.health,
+            failure: None,
             spread_next: 0,
             now,
             connections: Vec::new(),
@@ -114,13 +131,16 @@ impl EventLoop {
     /// What the reactor cannot go on after.
     pub fn run(mut self) -> io::Result<()> {
         self.mailboxes.connect(&self.reactor);
+        self.shard.begin_loading();
         self.turn_during(Stage::Loading)?;
         self.loading = false;
+        self.shard.loaded(self.now);
+        self.act();
         if let Some(listener) = self.listener.take() {
             self.reactor.add_listener(listener);
         }
         self.turn_during(Stage::Serving)?;
-        self.close_all();
+        self.close_all()?;
         self.wind_up()
     }
 
@@ -128,6 +148,9 @@ impl EventLoop {
     fn turn_during(&mut self, stage: Stage) -> io::Result<()> {
         while self.stage.current() == stage {
             let idle = self.turn();
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
             self.wait(idle)?;
         }
         Ok(())
@@ -149,6 +172,7 @@ impl EventLoop {
         self.act();
         self.flush();
         self.post_mail();
+        self.submit_files();
         !(mail_left || control_left) && self.resuming.is_empty()
     }
 
@@ -185,7 +209,14 @@ impl EventLoop {
                 tracing::warn!("temporary Accept() failure - {error}");
             }
             Completion::Woken => {}
-            Completion::File(_) | Completion::FilesBuffered { .. } => {}
+            Completion::File { log, completion } => {
+                self.shard.file_completed(self.now, log, completion);
+            }
+            Completion::FilesBuffered { .. } => {
+                tracing::warn!(
+                    "the filesystem of the data path has no direct I/O: logs go through the page cache"
+                );
+            }
         }
     }
 
@@ -217,8 +248,17 @@ impl EventLoop {
 
     fn act_on(&mut self, action: Action) {
         match action {
+            Action::OpenLog { key, topic } => self.open_log(key, &topic),
+            Action::RemoveLog { key, topic } => {
+                self.health.forget(&topic);
+                self.remove_log(key, topic);
+            }
+            Action::FindLog { topic, name } => self.find_log(topic, name),
             Action::Notice(notice) => {
                 super::notices::log(&notice);
+                if let Notice::LogState(topic, state) = &notice {
+                    self.health.note(topic, *state);
+                }
                 if !self.loading && super::notices::changes_metadata(&notice) {
                     self.metadata.note();
                 }
@@ -331,21 +371,19 @@ impl EventLoop {
     }
 
     /// The daemon ends: everybody is disconnected, and what was given to sockets is sent.
-    fn close_all(&mut self) {
+    fn close_all(&mut self) -> io::Result<()> {
         self.reactor.remove_listeners();
-        let lost = self.shard.message_count();
-        if lost > 0 {
-            tracing::warn!("{lost} messages in memory are lost: nothing is written to disk yet");
-        }
         self.flush();
         for place in 0..self.connections.len() {
             if let Some(connection) = self.connections[place].take() {
                 self.reactor.close(connection.token);
             }
         }
+        let saved = self.save_all();
         if let Some(on_closed) = self.on_closed.take() {
             on_closed();
         }
+        saved
     }
 
     /// Without clients: answers the control thread as long as it may ask, and lets closing sockets

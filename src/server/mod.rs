@@ -9,6 +9,7 @@ pub mod connection;
 pub mod event_loop;
 
 mod flush;
+mod logs;
 mod mail;
 mod notices;
 mod receive;

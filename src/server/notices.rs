@@ -1,6 +1,7 @@
 //! What the broker wants an operator to know, in NSQ's words.
 
 use crate::broker::action::Notice;
+use ringmain_storage::log::State;
 
 /// Whether there is another topic or channel than before among those that survive a restart.
 pub(super) fn changes_metadata(notice: &Notice) -> bool {
@@ -8,7 +9,10 @@ pub(super) fn changes_metadata(notice: &Notice) -> bool {
         Notice::TopicCreated(topic) | Notice::TopicDeleting(topic) => !topic.is_ephemeral(),
         Notice::ChannelCreated(topic, channel) => !topic.is_ephemeral() && !channel.is_ephemeral(),
         Notice::ChannelDeleting(channel) => !channel.is_ephemeral(),
-        Notice::ClientError { .. } => false,
+        Notice::LogState(..)
+        | Notice::LogReport(..)
+        | Notice::LogLost { .. }
+        | Notice::ClientError { .. } => false,
     }
 }
 
@@ -21,6 +25,21 @@ pub(super) fn log(notice: &Notice) {
             tracing::info!("TOPIC({topic}): new channel({channel})");
         }
         Notice::ChannelDeleting(channel) => tracing::info!("CHANNEL({channel}): deleting"),
+        Notice::LogState(topic, State::Healthy) => {
+            tracing::info!("TOPIC({topic}): its log takes messages again");
+        }
+        Notice::LogState(topic, State::Blocked(error)) => tracing::error!(
+            "TOPIC({topic}): cannot write to its log - {error}; publishes that need it are refused \
+             until it can grow, consumers go on"
+        ),
+        Notice::LogState(topic, State::Failed(error)) => tracing::error!(
+            "TOPIC({topic}): its log has failed and takes nothing more - {error}; check the disk, \
+             then restart nsqd, consumers go on until then"
+        ),
+        Notice::LogReport(topic, report) => tracing::error!("TOPIC({topic}): {report}"),
+        Notice::LogLost { topic, channel, count } => tracing::error!(
+            "TOPIC({topic}): {count} messages for channel {channel} cannot be read from the log"
+        ),
         Notice::ClientError { remote_address, error } => {
             tracing::error!("[{remote_address}] - {error}");
             if error.is_fatal() {

@@ -143,6 +143,16 @@ pub enum Report {
     FileFailed(FileName, IoError),
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(damage) => write!(f, "damaged records, they are kept - {damage:?}"),
+            Self::CheckpointFailed(error) => write!(f, "a checkpoint could not be written - {error}"),
+            Self::FileFailed(file, error) => write!(f, "{file} - {error}"),
+        }
+    }
+}
+
 /// Reports kept until someone takes them; later ones are counted only.
 const REPORTS_MAX: usize = 1024;
 

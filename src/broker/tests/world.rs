@@ -2,6 +2,7 @@
 
 use super::auditor::{Auditor, Expected};
 use super::invariants;
+use crate::broker::durability::Durability;
 use crate::broker::Features;
 use crate::broker::action::Action;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, ShardIndex, TopicAction};
@@ -32,6 +33,10 @@ pub(super) fn config() -> ShardConfig {
         node: 1,
         seed: 7,
         mem_queue_size: 10_000,
+        durability: Durability::Memory,
+        sync_every: 2500,
+        sync_timeout: Span::from_ms(2000),
+        log_options: ringmain_storage::log::LogOptions::default(),
         budget_bytes: 64 << 20,
         max_channel_consumers: 0,
         max_message_timeout: Span::from_ms(900_000),

@@ -1,5 +1,6 @@
 //! What `nsqd.dat` says: NSQ's JSON, to the letter.
 
+use crate::broker::durability::Durability;
 use crate::options::VERSION;
 use crate::protocol::name::{ChannelName, TopicName};
 use serde::de::{Error, Unexpected};
@@ -17,6 +18,8 @@ pub struct Metadata {
 pub(super) struct Topic {
     pub(super) name: TopicName,
     pub(super) paused: bool,
+    /// What was asked for of this topic; none follows the daemon.
+    pub(super) durability: Option<Durability>,
     pub(super) channels: Vec<Channel>,
 }
 
@@ -39,6 +42,9 @@ struct Written<'a> {
 struct WrittenTopic<'a> {
     name: &'a str,
     paused: bool,
+    /// Ours; nsqd ignores it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<&'static str>,
     channels: Option<Vec<WrittenChannel<'a>>>,
 }
 
@@ -62,6 +68,8 @@ struct ReadTopic {
     #[serde(default)]
     paused: Option<bool>,
     #[serde(default)]
+    durability: Option<String>,
+    #[serde(default)]
     channels: Option<Vec<ReadChannel>>,
 }
 
@@ -81,6 +89,16 @@ impl Metadata {
             topic.channels.sort_unstable_by_key(|channel| channel.name);
         }
         Self { topics }
+    }
+
+    /// Adds topics that are not in it: their logs were there.
+    pub fn add_topics(&mut self, names: impl Iterator<Item = TopicName>) {
+        for name in names {
+            if self.topics.iter().all(|topic| topic.name != name) {
+                let (paused, durability, channels) = (false, None, Vec::new());
+                self.topics.push(Topic { name, paused, durability, channels });
+            }
+        }
     }
 
     /// The bytes of the file.
@@ -111,10 +129,21 @@ impl Metadata {
             };
             let channels = row.channels.unwrap_or_default();
             let channels = channels.into_iter().filter_map(ReadChannel::checked).collect();
-            topics.push(Topic { name, paused: row.paused.unwrap_or_default(), channels });
+            let paused = row.paused.unwrap_or_default();
+            let durability = row.durability.and_then(|text| durability_of(&name, &text));
+            topics.push(Topic { name, paused, durability, channels });
         }
         Ok(Self { topics })
     }
+}
+
+/// A level that makes no sense is one that was not asked for.
+fn durability_of(topic: &TopicName, text: &str) -> Option<Durability> {
+    let level = text.parse();
+    if let Err(reason) = &level {
+        tracing::warn!("TOPIC({topic}): ignoring its durability - {reason}");
+    }
+    level.ok()
 }
 
 impl<'a> WrittenTopic<'a> {
@@ -124,7 +153,8 @@ impl<'a> WrittenTopic<'a> {
             paused: channel.paused,
         };
         let channels = filled(topic.channels.iter().map(written).collect());
-        Self { name: topic.name.as_str(), paused: topic.paused, channels }
+        let durability = topic.durability.map(Durability::as_str);
+        Self { name: topic.name.as_str(), paused: topic.paused, durability, channels }
     }
 }
 
@@ -155,7 +185,7 @@ mod tests {
             Channel { name, paused: *paused }
         });
         let name = TopicName::parse(name.as_bytes()).unwrap();
-        Topic { name, paused, channels: channels.collect() }
+        Topic { name, paused, durability: None, channels: channels.collect() }
     }
 
     fn json(topics: Vec<Topic>) -> String {

@@ -48,12 +48,16 @@ pub(in crate::control) async fn restore(
 fn requests(topic: &Topic, id: TopicId) -> impl Iterator<Item = AdminRequest> {
     let pause = AdminRequest::Topic { topic: id, action: TopicAction::Pause };
     let pause = topic.paused.then_some(pause);
+    let level = topic.durability.map(|level| {
+        let action = TopicAction::SetDurability(level);
+        AdminRequest::Topic { topic: id, action }
+    });
     let channels = topic.channels.iter().flat_map(move |channel| {
         let request = |action| AdminRequest::Channel { topic: id, channel: channel.name, action };
         let pause = channel.paused.then(|| request(ChannelAction::Pause));
         std::iter::once(request(ChannelAction::Create)).chain(pause)
     });
-    pause.into_iter().chain(channels)
+    level.into_iter().chain(pause).chain(channels)
 }
 
 async fn post(

@@ -4,7 +4,6 @@ use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
-use crate::control::node::HEALTH;
 use crate::control::response::Reply;
 use crate::options::VERSION;
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct Document<'a> {
     version: &'static str,
-    health: &'static str,
+    health: &'a str,
     start_time: i64,
     topics: Option<Vec<Topic<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,6 +28,9 @@ struct Topic<'a> {
     message_count: u64,
     message_bytes: u64,
     paused: bool,
+    /// Ours, as is the next.
+    durability: &'static str,
+    log_bytes: u64,
     e2e_processing_latency: Latency,
 }
 
@@ -105,7 +107,7 @@ pub(super) fn render(snapshot: &Snapshot, memory: Option<Memory>, moment: &Momen
     let producers: Vec<_> = snapshot.producers().map(|session| client(snapshot, session)).collect();
     Reply::json(&Document {
         version: VERSION,
-        health: HEALTH,
+        health: &moment.health,
         start_time: moment.started_at.as_second(),
         topics: topics.map(|topics| topics.iter().map(|entry| topic(snapshot, entry)).collect()),
         memory,
@@ -122,6 +124,8 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         message_count: topic.message_count,
         message_bytes: topic.message_bytes,
         paused: topic.paused,
+        durability: topic.durability.as_str(),
+        log_bytes: topic.log_bytes,
         e2e_processing_latency: Latency::default(),
     }
 }

@@ -4,7 +4,6 @@ use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
-use crate::control::node::HEALTH;
 use crate::options::{duration, split_host_port, version_text};
 use jiff::tz::TimeZone;
 use std::fmt::{self, Write};
@@ -26,7 +25,7 @@ fn write_all(
     writeln!(text, "{}", version_text())?;
     writeln!(text, "start_time {}", local_time(moment.started_at))?;
     writeln!(text, "uptime {}", duration::format(moment.uptime))?;
-    writeln!(text, "\nHealth: {HEALTH}")?;
+    writeln!(text, "\nHealth: {}", moment.health)?;
     if let Some(memory) = memory {
         writeln!(text, "\nMemory:")?;
         for (name, value) in memory.figures() {

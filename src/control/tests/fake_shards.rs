@@ -54,7 +54,7 @@ impl FakeShards {
                     events.send(Event::Mail(shard, letter)).unwrap_or_default();
                 }
             });
-            ShardPort { mail, wake: Box::new(|| {}) }
+            ShardPort { mail, wake: Arc::new(|| {}) }
         });
         thread::spawn(move || {
             let mut model = Model::default();

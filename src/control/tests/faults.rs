@@ -178,7 +178,7 @@ fn a_shard_that_sleeps_delays_only_those_who_ask_it() {
 async fn shards_that_are_gone_full_or_silent_are_unavailable() {
     use crate::broker::admin::{AdminRequest, ShardIndex};
     let page = || AdminRequest::SessionsPage { from: 0 };
-    let port = |mail| ShardPort { mail, wake: Box::new(|| {}) };
+    let port = |mail| ShardPort { mail, wake: Arc::new(|| {}) };
     let (gone, _) = mpsc::sync_channel(1);
     let (full, _full_inbox) = mpsc::sync_channel(0);
     let (silent, _silent_inbox) = mpsc::sync_channel(1);

@@ -107,7 +107,7 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
     let (ready, outcome) = mpsc::channel();
     let config = ControlConfig {
         options: options::Options::default(),
-        shards: vec![ShardPort { mail: gone, wake: Box::new(|| {}) }],
+        shards: vec![ShardPort { mail: gone, wake: Arc::new(|| {}) }],
         http: None,
         tcp_port: 4150,
         log_filter: None,

@@ -48,7 +48,7 @@ impl Files {
             Ok(First::Step(step)) => self.run(log, Some(ticket), step),
             Ok(First::Close(place)) => self.close(log, Some(ticket), place),
             Err(Answer { result, buffer }) => {
-                self.finished.push_back(Completion { ticket, result, buffer });
+                self.finished.push_back((log, Completion { ticket, result, buffer }));
             }
         }
     }

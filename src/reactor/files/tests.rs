@@ -67,7 +67,7 @@ impl Machine {
     fn results(&mut self) -> Vec<(usize, Result<Outcome, IoError>)> {
         let number = |ticket| (0..100).find(|n| Ticket::without_log(*n) == ticket).unwrap();
         let finished = self.files.finished.drain(..);
-        finished.map(|completion| (number(completion.ticket), completion.result)).collect()
+        finished.map(|(_, completion)| (number(completion.ticket), completion.result)).collect()
     }
 
     /// The range that the one transfer under way asks for.

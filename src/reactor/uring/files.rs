@@ -63,7 +63,8 @@ impl Uring {
         if let Some(log) = self.files.next_buffered() {
             return Some(Completion::FilesBuffered { log });
         }
-        self.files.next_finished().map(Completion::File)
+        let (log, completion) = self.files.next_finished()?;
+        Some(Completion::File { log, completion })
     }
 
     fn push_files(&mut self) {

@@ -124,7 +124,7 @@ impl World {
             Completion::Accepted { socket, .. } => self.accepted.push(socket),
             Completion::AcceptFailed { error, .. } => self.refused.push(error),
             Completion::Woken => self.woken += 1,
-            Completion::File(completion) => self.files.push(completion),
+            Completion::File { completion, .. } => self.files.push(completion),
             Completion::FilesBuffered { log } => self.buffered.push(log),
         }
     }

@@ -1,0 +1,66 @@
+//! How the topics' logs are, for `/ping` and `/stats`: the last thing each shard said of them.
+//!
+//! Shards speak up only when a log's state changes, which is rare; so this may be shared and locked.
+
+use crate::protocol::name::TopicName;
+use ringmain_storage::log::State;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See the module's text. Cheap to copy.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<TopicName, State>>>);
+
+impl Health {
+    /// The log of a topic is like this from now on.
+    pub fn note(&self, topic: &TopicName, state: State) {
+        let mut ill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state {
+            State::Healthy => ill.remove(topic),
+            State::Blocked(_) | State::Failed(_) => ill.insert(*topic, state),
+        };
+    }
+
+    /// A topic is gone.
+    pub fn forget(&self, topic: &TopicName) {
+        self.note(topic, State::Healthy);
+    }
+
+    /// As NSQ tells it: `OK`, or `NOK - ` and why.
+    pub(super) fn text(&self) -> String {
+        let ill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((topic, state)) = ill.first_key_value() else { return "OK".to_owned() };
+        let what = match state {
+            State::Healthy => String::new(),
+            State::Blocked(error) => format!("cannot write to the log of topic {topic}: {error}"),
+            State::Failed(error) => {
+                format!("the log of topic {topic} has failed, restart needed: {error}")
+            }
+        };
+        let others = ill.len() - 1;
+        let more = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+        format!("NOK - {what}{more}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringmain_storage::request::IoError;
+
+    #[test]
+    fn one_ill_log_makes_the_daemon_ill_until_it_is_well_or_gone() {
+        let health = Health::default();
+        assert_eq!(health.text(), "OK");
+        let [a, b] = [&b"a"[..], b"b"].map(|name| TopicName::parse(name).unwrap());
+        health.note(&a, State::Blocked(IoError::NO_SPACE));
+        health.note(&b, State::Failed(IoError::DEVICE));
+        let text = health.text();
+        assert!(text.starts_with("NOK - cannot write to the log of topic a: No space"), "{text}");
+        assert!(text.ends_with(" (and 1 more)"), "{text}");
+        health.note(&a, State::Healthy);
+        assert!(health.text().contains("topic b has failed"));
+        health.forget(&b);
+        assert_eq!(health.text(), "OK");
+    }
+}
