@@ -98,7 +98,7 @@ impl Server {
                     self.reactor.close(token);
                 }
                 Completion::AcceptFailed { error, .. } => eprintln!("accept: {error}"),
-                Completion::Woken | Completion::File(_) | Completion::FilesBuffered { .. } => {}
+                Completion::Woken | Completion::File { .. } | Completion::FilesBuffered { .. } => {}
             }
         }
         while let Some(token) = self.dirty.pop_front() {

@@ -82,7 +82,8 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let mut restored = file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
+    let mut restored =
+        file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
 
     restored.add_topics(logs.into_iter());
 

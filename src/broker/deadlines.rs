@@ -169,6 +169,7 @@ mod tests {
         std::iter::from_fn(|| deadlines.pop_due(Time::NEVER))
             .map(|owner| match owner {
                 Owner::Session(index) | Owner::Channel(index) => index,
+                Owner::Logs => u32::MAX,
             })
             .collect()
     }

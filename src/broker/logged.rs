@@ -13,7 +13,7 @@ use super::publish::{NotTaken, Put, Taken};
 use super::session::SessionKey;
 use super::shard::Shard;
 use super::time::{Now, WallClock};
-use super::topic_log::{ReplyTo, Pending, Stalled, TopicLog};
+use super::topic_log::{Pending, ReplyTo, Stalled, TopicLog};
 use crate::protocol::command::{BatchIter, Body, PublishKind};
 use crate::protocol::message::encode_id;
 use ringmain_storage::log::{AppendError, Io, Log, State};

@@ -150,7 +150,7 @@ pub enum Refusal {
 impl Refusal {
     /// The error a client gets.
     pub fn publish_error(self, kind: PublishKind) -> ProtocolError {
-        ProtocolError::PublishFailed { kind, reason: self.reason().into() }
+        ProtocolError::PublishFailed { kind, reason: self.reason() }
     }
 
     /// The reason as it follows `PUB failed `.

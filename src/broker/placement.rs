@@ -144,7 +144,7 @@ impl Shard {
                 Some(Parked::PublishStart(_)) => {
                     Refusal::TooManyTopics.publish_error(PublishKind::Mpub)
                 }
-                _ => ProtocolError::SubFailed(Refusal::TooManyTopics.reason().into()),
+                _ => ProtocolError::SubFailed(Refusal::TooManyTopics.reason()),
             };
             self.fail(key.index, error);
         }

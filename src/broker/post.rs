@@ -68,23 +68,23 @@ impl Shard {
 
     /// A publish of a session has ended.
     pub(super) fn resolve_answer(&mut self, answer: PublishAnswer) {
-            let PublishAnswer { session: key, ticket, outcome } = answer;
-            let Some(session) = self.session_mut(key) else { return };
-            let was_full = !session.may_read();
-            let error = session.resolve(ticket, outcome);
-            let resumes = was_full && session.may_read();
-            let closed = session.input == Input::Closed;
-            let remote_address = error.is_some().then(|| session.remote_address.clone());
-            self.mark_dirty(key.index);
-            if let (Some(error), Some(remote_address)) = (error, remote_address) {
-                let notice = Notice::ClientError { remote_address, error };
-                self.actions.push(Action::Notice(notice));
-            }
-            if closed {
-                self.unsubscribe(key.index);
-            }
-            if resumes {
-                self.actions.push(Action::Resume(key));
-            }
+        let PublishAnswer { session: key, ticket, outcome } = answer;
+        let Some(session) = self.session_mut(key) else { return };
+        let was_full = !session.may_read();
+        let error = session.resolve(ticket, outcome);
+        let resumes = was_full && session.may_read();
+        let closed = session.input == Input::Closed;
+        let remote_address = error.is_some().then(|| session.remote_address.clone());
+        self.mark_dirty(key.index);
+        if let (Some(error), Some(remote_address)) = (error, remote_address) {
+            let notice = Notice::ClientError { remote_address, error };
+            self.actions.push(Action::Notice(notice));
+        }
+        if closed {
+            self.unsubscribe(key.index);
+        }
+        if resumes {
+            self.actions.push(Action::Resume(key));
+        }
     }
 }

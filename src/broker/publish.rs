@@ -118,7 +118,9 @@ impl Shard {
         }
         match self.admission(now, id.index, &put) {
             Admission::Refuse => Err(self.refuse_put(put, Refusal::QueueFull)),
-            Admission::Log { in_memory } => self.put_in_log(now, id.index, put, in_memory, reply_to),
+            Admission::Log { in_memory } => {
+                self.put_in_log(now, id.index, put, in_memory, reply_to)
+            }
             Admission::Memory if self.is_waiting_for_log(id.index) => {
                 self.put_behind_others(now, id.index, put, reply_to)
             }

@@ -159,10 +159,10 @@ impl Shard {
     /// What a channel holds in memory.
     fn holding(&self, now: Now, channel: &Channel) -> Vec<Held> {
         let retry = |attempts, deliver_at_ns| Retry { attempts, deliver_at_ns };
-        let ready = channel.ready.iter().map(|entry| Held {
-            message: entry.message,
-            retry: retry(entry.attempts, 0),
-        });
+        let ready = channel
+            .ready
+            .iter()
+            .map(|entry| Held { message: entry.message, retry: retry(entry.attempts, 0) });
         let deferred = channel.deferred.iter().map(|deferred| {
             let left = deferred.0.due.0.saturating_sub(now.time.0);
             let wall = u64::try_from(now.wall.0).unwrap_or(0);

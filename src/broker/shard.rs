@@ -21,7 +21,8 @@ use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
 use crate::limits::{
-    LOG_BUFFER_BYTES_MAX, OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN, OUTPUTS_SPARE_MAX,
+    LOG_BUFFER_BYTES_MAX, OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN,
+    OUTPUTS_SPARE_MAX,
 };
 use crate::protocol::command::Command;
 use crate::protocol::command::CommandLimits;
@@ -264,6 +265,7 @@ impl Shard {
         let calls = !self.dirty_channels.is_empty()
             || !self.ended_here.is_empty()
             || !self.actions.is_empty()
+            || !self.marked_logs.is_empty()
             || self.may_release_held_back();
         if calls { Some(Time(0)) } else { self.deadlines.next() }
     }

@@ -202,8 +202,7 @@ impl MessageStore {
         references: u32,
     ) -> MessageSlot {
         let BodyPlace { page, offset, length } = place;
-        let message =
-            Message { id, timestamp_ns, sequence: 0, page, offset, length, references };
+        let message = Message { id, timestamp_ns, sequence: 0, page, offset, length, references };
         self.live_count += 1;
         let free = self.first_free;
         if let Some(slot) = self.messages.get_mut(free as usize) {

@@ -4,7 +4,9 @@
 mod auditor;
 mod cases;
 mod cases_across;
+mod disks;
 mod invariants;
+mod overflow;
 mod random;
 mod windows;
 mod world;

@@ -5,8 +5,8 @@ use super::query::Query;
 use super::response::{CHANNEL_NOT_FOUND, Fault, INTERNAL_ERROR, Reply, TOPIC_NOT_FOUND};
 use super::shards::Unavailable;
 use super::state::Control;
-use crate::broker::durability::Durability;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction};
+use crate::broker::durability::Durability;
 use crate::protocol::name::TopicName;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
@@ -35,7 +35,8 @@ pub(super) async fn create_topic(
     Parameters(query): Parameters,
 ) -> Result<Reply, Fault> {
     let topic = query.topic("INVALID_TOPIC")?;
-    let durability = query.value("durability").map(|bytes| String::from_utf8_lossy(bytes).parse()).transpose();
+    let durability =
+        query.value("durability").map(|bytes| String::from_utf8_lossy(bytes).parse()).transpose();
     let durability: Option<Durability> = durability.map_err(|_| INVALID_DURABILITY)?;
     control.shards.create(topic).await.map_err(|Unavailable| INTERNAL_ERROR)?;
     if let Some(durability) = durability {

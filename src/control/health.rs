@@ -1,24 +1,26 @@
 //! How the topics' logs are, for `/ping` and `/stats`: the last thing each shard said of them.
 //!
-//! Shards speak up only when a log's state changes, which is rare; so this may be shared and locked.
+//! Shards speak up only when a log's state changes, which is rare.
 
 use crate::protocol::name::TopicName;
 use ringmain_storage::log::State;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// See the module's text. Cheap to copy.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<TopicName, State>>>);
+pub struct Health(Arc<watch::Sender<BTreeMap<TopicName, State>>>);
 
 impl Health {
     /// The log of a topic is like this from now on.
     pub fn note(&self, topic: &TopicName, state: State) {
-        let mut ill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state {
-            State::Healthy => ill.remove(topic),
-            State::Blocked(_) | State::Failed(_) => ill.insert(*topic, state),
-        };
+        self.0.send_modify(|ill| {
+            match state {
+                State::Healthy => ill.remove(topic),
+                State::Blocked(_) | State::Failed(_) => ill.insert(*topic, state),
+            };
+        });
     }
 
     /// A topic is gone.
@@ -28,7 +30,7 @@ impl Health {
 
     /// As NSQ tells it: `OK`, or `NOK - ` and why.
     pub(super) fn text(&self) -> String {
-        let ill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ill = self.0.borrow();
         let Some((topic, state)) = ill.first_key_value() else { return "OK".to_owned() };
         let what = match state {
             State::Healthy => String::new(),

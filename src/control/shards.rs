@@ -5,9 +5,9 @@ use crate::broker::admin::{AdminReply, AdminRequest, REGISTRAR, ShardIndex, Topi
 use crate::limits::{ADMIN_MAIL_WAIT_MAX, ADMIN_REPLY_WAIT_MAX, TOPIC_HOMES_CACHED_MAX};
 use crate::protocol::name::TopicName;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
-use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 

@@ -42,6 +42,7 @@ impl Daemon {
         let (signal, signals) = mpsc::channel();
         let (ready, loaded) = mpsc::channel();
         let config = ControlConfig {
+            health: crate::control::health::Health::default(),
             options,
             shards: ports,
             http: Some(http),

@@ -30,7 +30,10 @@ pub(super) fn start(
             let Some(port) = ports.get(usize::from(shard.0)) else { continue };
             let (reply, _) = tokio::sync::oneshot::channel();
             // The inbox is full only for a moment, and closed only when the shard has ended.
-            if port.mail.send(ControlMail { request: AdminRequest::LogRemoved { key }, reply }).is_ok()
+            if port
+                .mail
+                .send(ControlMail { request: AdminRequest::LogRemoved { key }, reply })
+                .is_ok()
             {
                 (port.wake)();
             }

@@ -10,10 +10,10 @@ use crate::limits::{
     HEARTBEAT_INTERVAL_DEFAULT, LOG_SEGMENT_SPARE_BYTES, OUTPUT_BUFFER_BYTES_DEFAULT,
 };
 use crate::options::{Options, VERSION};
+use crate::protocol::identify::IdentifyLimits;
 use ringmain_storage::buffer::BLOCK_BYTES;
 use ringmain_storage::log::LogOptions;
 use ringmain_storage::segment::SEGMENT_BYTES_MAX;
-use crate::protocol::identify::IdentifyLimits;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 use super::event_loop::EventLoop;
 use crate::broker::admin::TopicId;
-use crate::control::metadata::{log_directory, Removal};
+use crate::control::metadata::{Removal, log_directory};
 use crate::limits::{SAVING_PATIENCE, SAVING_TURN};
 use crate::protocol::name::TopicName;
 use crate::reactor::Completion;

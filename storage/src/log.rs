@@ -147,7 +147,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged(damage) => write!(f, "damaged records, they are kept - {damage:?}"),
-            Self::CheckpointFailed(error) => write!(f, "a checkpoint could not be written - {error}"),
+            Self::CheckpointFailed(error) => {
+                write!(f, "a checkpoint could not be written - {error}")
+            }
             Self::FileFailed(file, error) => write!(f, "{file} - {error}"),
         }
     }

@@ -1,11 +1,12 @@
 //! Shards, clients and the mail between them; everything happens when a test says so.
 
 use super::auditor::{Auditor, Expected};
+use super::disks::Disks;
 use super::invariants;
-use crate::broker::durability::Durability;
 use crate::broker::Features;
 use crate::broker::action::Action;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, ShardIndex, TopicAction};
+use crate::broker::durability::Durability;
 use crate::broker::mail::Mail;
 use crate::broker::session::{Input, MovedSession, Negotiated, Session, SessionKey};
 use crate::broker::shard::{Shard, ShardConfig};
@@ -14,6 +15,7 @@ use crate::protocol::command::{Command, CommandLimits};
 use crate::protocol::decoder::Decoder;
 use crate::protocol::identify::IdentifyLimits;
 use crate::protocol::name::{ChannelName, TopicName};
+use ringmain_storage::recovery::recover;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 pub(super) const MS: u64 = 1_000_000;
@@ -112,6 +114,8 @@ pub(super) struct World {
     pub(super) auditor: Auditor,
     sessions: Vec<HashMap<SessionKey, usize>>,
     transit: BTreeMap<(usize, usize), VecDeque<Carried>>,
+    /// The disks of topics' logs, and who asks for them.
+    pub(super) disks: Disks,
     next_ticket: u64,
 }
 
@@ -134,6 +138,7 @@ impl World {
             auditor: Auditor::default(),
             sessions: vec![HashMap::new(); usize::from(shards)],
             transit: BTreeMap::new(),
+            disks: Disks::default(),
             next_ticket: 0,
         }
     }
@@ -202,6 +207,19 @@ impl World {
         invariants::check_settled(&self.shards[shard]);
         self.act(shard);
         self.flush(shard);
+        self.use_disks(shard);
+    }
+
+    /// Executes what the logs of a shard ask for.
+    fn use_disks(&mut self, shard: usize) {
+        while !self.shards[shard].io.requests.is_empty() {
+            for request in std::mem::take(&mut self.shards[shard].io.requests) {
+                let key = request.log;
+                let completion = self.disks.execute(shard, request);
+                self.shards[shard].file_completed(self.now, key, completion);
+                self.act(shard);
+            }
+        }
     }
 
     fn receive(&mut self, shard: usize, from: usize, carried: Carried) {
@@ -257,6 +275,18 @@ impl World {
             for action in std::mem::take(&mut self.shards[shard].actions) {
                 match action {
                     Action::Notice(_) => {}
+                    Action::OpenLog { key, topic } => self.disks.open(shard, key, topic),
+                    Action::RemoveLog { key, topic } => {
+                        self.disks.remove(shard, key, topic);
+                        self.shards[shard].log_removed(self.now, key);
+                    }
+                    Action::FindLog { topic, name } => {
+                        let disk = self.disks.disk(name);
+                        let key = self.shards[shard].log_key(topic);
+                        let options = self.shards[shard].config.log_options;
+                        let (log, _) = recover(key, options, 5, disk).expect("a sound disk");
+                        self.shards[shard].restore_log(self.now, topic, key, log);
+                    }
                     Action::Reply { ticket, reply } => {
                         assert!(self.replies.insert(ticket, reply).is_none(), "answered twice");
                     }

@@ -4,9 +4,11 @@ use crate::broker::admin::{
     AdminReply, AdminRequest, ChannelAction, ChannelStats, PublishBody, REGISTRAR, SessionStats,
     SessionsPage, ShardIndex, TopicAction, TopicId, TopicStats, TopicsPage,
 };
+use crate::broker::durability::Durability;
 use crate::control::{ControlMail, ShardPort};
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread;
 
@@ -111,11 +113,13 @@ impl Model {
                     None => topic.publish(messages, defer_ms),
                 })
             }
+            AdminRequest::LogRemoved { .. } => AdminReply::Done,
             AdminRequest::Topic { topic, action } => self.at_home(shard, topic, |topic| {
                 match action {
                     TopicAction::Empty => topic.messages.clear(),
                     TopicAction::Pause => topic.paused = true,
                     TopicAction::Unpause => topic.paused = false,
+                    TopicAction::SetDurability(_) => {}
                 }
                 AdminReply::Done
             }),
@@ -223,6 +227,9 @@ impl Topic {
         let channels = self.channels.values().rev();
         let shown = |entry: &&ChannelStats| channel.is_none_or(|channel| channel == entry.name);
         TopicStats {
+            durability: Durability::Overflow,
+            has_own_durability: false,
+            log_bytes: 0,
             name,
             depth: self.messages.len() as u64,
             backend_depth: 0,
