@@ -283,6 +283,12 @@ pub const CHECKPOINT_AFTER_FINISHED: u64 = 10_000;
 /// Nanoseconds between looks at the logs that have something to sync, to save or to try again.
 pub const LOGS_TENDED_EVERY_NS: u64 = 1_000_000_000;
 
+/// How long the start waits for an address that is in use.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is tried again.
+pub const BIND_RETRY: Duration = Duration::from_millis(20);
+
 /// How long an orderly stop waits for the disk, before it leaves the logs as they are.
 pub const SAVING_PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,11 +1,13 @@
 //! The sockets clients connect to.
 
 use crate::control::listener::{go_text, resolve};
+use crate::limits::{BIND_PATIENCE, BIND_RETRY};
 use crate::options::ListenAddress;
 use crate::reactor::listen::{bind_tcp, bind_unix, local_address};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// What `--tcp-address` names, bound.
 pub(super) struct TcpSide {
@@ -29,7 +31,7 @@ impl TcpSide {
                 let addresses = resolve(&host, port).map_err(|error| failed(error.to_string()))?;
                 let mut bound = Err(io::ErrorKind::AddrNotAvailable.into());
                 for candidate in addresses {
-                    bound = bind_tcp(candidate, shards);
+                    bound = bind_patiently(|| bind_tcp(candidate, shards));
                     if bound.is_ok() {
                         break;
                     }
@@ -73,6 +75,22 @@ impl TcpSide {
 
     fn local(&self) -> Option<std::net::SocketAddr> {
         local_address(self.listeners.first()?.as_ref()?).ok()
+    }
+}
+
+/// Binds, and waits a little for an address that is in use: the kernel frees the sockets of a
+/// killed daemon's rings only some milliseconds after the process is gone, and a supervisor
+/// restarts it at once.
+fn bind_patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < BIND_PATIENCE => {
+                std::thread::sleep(BIND_RETRY);
+                waited += BIND_RETRY;
+            }
+            bound => return bound,
+        }
     }
 }
 
