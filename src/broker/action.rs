@@ -4,8 +4,10 @@ use super::admin::{AdminReply, ShardIndex, TopicId};
 use super::session::SessionKey;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::name::{ChannelName, TopicName};
-use ringmain_storage::log::{Report, State};
-use ringmain_storage::request::LogKey;
+pub use ringmain_storage::log::State as LogState;
+pub use ringmain_storage::request::{IoError, LogKey};
+
+use ringmain_storage::log::Report;
 
 /// What the caller must do.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub enum Notice {
     /// `CHANNEL(c): deleting`.
     ChannelDeleting(ChannelName),
     /// A topic's log takes records again, or does not.
-    LogState(TopicName, State),
+    LogState(TopicName, LogState),
     /// Something happened to a topic's log.
     LogReport(TopicName, Report),
     /// Messages of a topic could not be read back.

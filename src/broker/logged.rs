@@ -260,7 +260,7 @@ impl Shard {
         }
     }
 
-    /// The topic flows, and its queue is empty: what it kept in the log is for the channels to read.
+    /// The topic flows, and its queue is empty: what it kept in the log is for its channels.
     pub(super) fn flow_from_log(&mut self, index: u32) {
         let topic = self.topics[index as usize].as_mut().expect("flow of a live topic");
         let Some(tl) = topic.log.as_mut() else { return };

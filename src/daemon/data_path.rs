@@ -60,7 +60,7 @@ impl DataPath {
                 let _ = fs::remove_file(entry.path());
             } else if is_nsqd_queue(&name) {
                 foreign.push(name);
-            } else if name.strip_suffix(DELETED_SUFFIX).is_some_and(|n| topic_of_log(n).is_some()) {
+            } else if is_deleted_log(&name) {
                 let _ = fs::remove_dir_all(entry.path());
             } else if let Some(topic) = topic_of_log(&name).filter(|_| entry.path().is_dir()) {
                 topics.push(topic);
@@ -72,6 +72,11 @@ impl DataPath {
         }
         topics
     }
+}
+
+/// Whether a name is that of a log whose topic was deleted.
+fn is_deleted_log(name: &str) -> bool {
+    name.strip_suffix(DELETED_SUFFIX).is_some_and(|log| topic_of_log(log).is_some())
 }
 
 /// Whether a name is that of a metadata file that was never finished: `nsqd.dat.<number>.tmp`.

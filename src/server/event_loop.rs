@@ -214,7 +214,8 @@ impl EventLoop {
             }
             Completion::FilesBuffered { .. } => {
                 tracing::warn!(
-                    "the filesystem of the data path has no direct I/O: logs go through the page cache"
+                    "the filesystem of the data path has no direct I/O: logs go through the page \
+                     cache"
                 );
             }
         }

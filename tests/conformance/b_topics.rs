@@ -3,6 +3,7 @@
 use crate::support::client::{Client, Message, batch};
 use crate::support::daemon::Daemon;
 use crate::support::matrix::check;
+use crate::support::wait::eventually;
 
 #[test]
 fn b1_put_message() {
@@ -107,6 +108,51 @@ fn b6_max_channel_consumers() {
     });
 }
 
+/// Where the topic's log would be is a file: the log cannot be written.
+fn forbid_log(daemon: &Daemon, topic: &str) -> std::path::PathBuf {
+    let path = daemon.directory().join(format!("{topic}.log"));
+    std::fs::write(&path, b"in the way").unwrap();
+    path
+}
+
+#[test]
+fn b7_b8_what_the_disk_does_not_take_is_refused_until_it_does() {
+    check(&["--mem-queue-size=2"], |daemon| {
+        if daemon.is_original() {
+            return;
+        }
+        let in_the_way = forbid_log(daemon, "t");
+        daemon.create_channel("t", "ch");
+        let mut producer = Client::connect(daemon);
+        producer.publish("t", b"1");
+        producer.publish("t", b"2");
+        daemon.get("/ping").expect(200, "OK");
+        for _ in 0..2 {
+            refused(daemon, "PUB t", b"3", "E_PUB_FAILED PUB failed write to the topic's log: ");
+            refused(daemon, "DPUB t 0", b"3", "E_DPUB_FAILED DPUB failed ");
+            refused(daemon, "MPUB t", &batch(&[b"4", b"5"]), "E_MPUB_FAILED MPUB failed ");
+            daemon.post("/pub?topic=t", b"body").expect_message(503, "EXITING");
+        }
+        let ping = daemon.get("/ping");
+        assert_eq!(ping.status, 500);
+        assert!(ping.text().starts_with("NOK - cannot write to the log of topic t: "));
+        daemon.wait_topic("t", &[("depth", 0), ("message_count", 2)]);
+        std::fs::remove_file(in_the_way).unwrap();
+        eventually(|| {
+            let ping = daemon.get("/ping");
+            if ping.status == 200 { Ok(()) } else { Err(ping.text()) }
+        });
+        Client::connect(daemon).publish("t", b"3");
+        let mut consumer = Client::consumer(daemon, "t", "ch", 10);
+        for body in [b"1", b"2", b"3"] {
+            let message = consumer.message();
+            assert_eq!(message.body, body);
+            consumer.finish(&message);
+        }
+        consumer.expect_quiet();
+    });
+}
+
 /// Publishes into a full topic: refused, and nothing grows.
 fn refused(daemon: &Daemon, line: &str, body: &[u8], prefix: &str) {
     let mut client = Client::connect(daemon);
@@ -115,8 +161,8 @@ fn refused(daemon: &Daemon, line: &str, body: &[u8], prefix: &str) {
 }
 
 #[test]
-fn b7_a_full_channel_refuses_and_recovers() {
-    check(&["--mem-queue-size=2"], |daemon| {
+fn b7_a_full_channel_without_a_log_refuses_and_recovers() {
+    check(&["--mem-queue-size=2", "--durability=memory"], |daemon| {
         if daemon.is_original() {
             return; // It has a disk to go to.
         }
@@ -136,8 +182,8 @@ fn b7_a_full_channel_refuses_and_recovers() {
 }
 
 #[test]
-fn b8_a_full_topic_refuses_and_recovers() {
-    check(&["--mem-queue-size=2"], |daemon| {
+fn b8_a_full_topic_without_a_log_refuses_and_recovers() {
+    check(&["--mem-queue-size=2", "--durability=memory"], |daemon| {
         if daemon.is_original() {
             return;
         }

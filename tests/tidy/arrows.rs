@@ -6,7 +6,8 @@ use super::source::{Source, report, sources};
 const ARROWS: [(&str, &[&str]); 9] = [
     ("limits", &[]),
     ("log", &["limits"]),
-    ("options", &["protocol", "limits", "log"]),
+    // The levels of durability are the broker's.
+    ("options", &["protocol", "broker", "limits", "log"]),
     ("protocol", &["limits"]),
     ("broker", &["protocol", "limits"]),
     ("reactor", &["protocol", "limits"]),

@@ -1,8 +1,8 @@
 //! Where the logs of topics lie in the data path, and what becomes of those of deleted topics.
 
+use crate::broker::action::LogKey;
 use crate::broker::admin::ShardIndex;
 use crate::protocol::name::TopicName;
-use ringmain_storage::request::LogKey;
 use std::path::{Path, PathBuf};
 
 /// What a log's directory is called after its topic.

@@ -28,10 +28,10 @@ struct Topic<'a> {
     message_count: u64,
     message_bytes: u64,
     paused: bool,
+    e2e_processing_latency: Latency,
     /// Ours, as is the next.
     durability: &'static str,
     log_bytes: u64,
-    e2e_processing_latency: Latency,
 }
 
 #[derive(Serialize)]
@@ -124,9 +124,9 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         message_count: topic.message_count,
         message_bytes: topic.message_bytes,
         paused: topic.paused,
+        e2e_processing_latency: Latency::default(),
         durability: topic.durability.as_str(),
         log_bytes: topic.log_bytes,
-        e2e_processing_latency: Latency::default(),
     }
 }
 
