@@ -128,6 +128,10 @@ impl Preparation {
     fn block(&mut self, error: IoError) -> Progress {
         self.retries = 0;
         self.blocked = Some(error);
+        if self.step == Step::Create && error.lacks_directory() {
+            // What has the directory's name is no directory, or it was removed.
+            self.step = Step::MakeDirectory;
+        }
         Progress::Blocked(error)
     }
 

@@ -167,9 +167,11 @@ pub struct IoError {
 }
 
 /// Error numbers the log tells apart (Linux, all architectures).
+const ENOENT: i32 = 2;
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
+const ENOTDIR: i32 = 20;
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
 const ECANCELED: i32 = 125;
@@ -189,6 +191,11 @@ impl IoError {
     /// Whether space, or the right to it, ran out.
     pub fn is_no_space(self) -> bool {
         matches!(self.errno, ENOSPC | EDQUOT)
+    }
+
+    /// Whether there is no directory to work in.
+    pub(crate) fn lacks_directory(self) -> bool {
+        matches!(self.errno, ENOENT | ENOTDIR)
     }
 
     /// Whether the operation may simply be asked for again.
