@@ -43,5 +43,7 @@ mod segments;
 
 pub mod recovery;
 
+pub mod message;
+
 pub mod blocking;
 pub mod faulty_disk;
