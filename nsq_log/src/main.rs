@@ -1,0 +1,5 @@
+mod executors;
+mod files;
+mod progress;
+mod window;
+fn main() {}
