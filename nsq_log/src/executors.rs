@@ -59,9 +59,20 @@ impl Executors {
         all.into_iter().map(|(_, result)| result).collect()
     }
 
-    fn perform(self, core: usize, count: usize, told: &Once, take: impl AsyncFn(Backend)) {
+    /// Does one job on this thread.
+    pub(crate) fn run_here<R>(self, work: impl AsyncFnOnce(Backend) -> R) -> R {
+        self.perform(0, usize::MAX, &Once::new(), work)
+    }
+
+    fn perform<R>(
+        self,
+        core: usize,
+        count: usize,
+        told: &Once,
+        work: impl AsyncFnOnce(Backend) -> R,
+    ) -> R {
         if self.is_plain {
-            return at_once(take(Backend::Plain));
+            return at_once(work(Backend::Plain));
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let online = glommio::CpuSet::online().map_or(0, |set| set.into_iter().count());
@@ -70,10 +81,10 @@ impl Executors {
         let placement = if is_bound { Placement::Fixed(core) } else { Placement::Unbound };
         let builder = LocalExecutorBuilder::new(placement).io_memory(REGISTERED_BYTES);
         match builder.make() {
-            Ok(executor) => executor.run(take(Backend::Direct)),
+            Ok(executor) => executor.run(work(Backend::Direct)),
             Err(error) => {
                 told.call_once(|| tell(&error.to_string()));
-                at_once(take(Backend::Plain));
+                at_once(work(Backend::Plain))
             }
         }
     }

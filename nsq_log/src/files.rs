@@ -195,6 +195,6 @@ mod tests {
         let rest = read(4096..12_288);
         assert_eq!(rest.len(), 10_000 - 4096);
         assert_eq!((rest[3], rest[4], rest[5902], rest[5903]), (2, 1, 1, 3));
-        assert_eq!(read(12_288..16_384), []);
+        assert!(read(12_288..16_384).is_empty());
     }
 }

@@ -1,0 +1,1 @@
+//! Records, good and bad.
