@@ -1,6 +1,7 @@
 //! `stat`: what a log holds, and what each channel has yet to finish.
 
 use crate::logs::FoundLog;
+use crate::verify::plural;
 use ringmain_storage::cursors::Cursor;
 use ringmain_storage::message::TOPIC_CURSOR;
 use serde::Serialize;
@@ -79,10 +80,12 @@ pub(crate) fn write_text(topics: &[TopicFigures], out: &mut impl Write) -> io::R
     for topic in topics {
         writeln!(
             out,
-            "{}: {} messages in {} segments of {} bytes, sequences {} to {}",
+            "{}: {} {} in {} {} of {} bytes, sequences {} to {}",
             topic.topic,
             topic.messages,
+            plural(topic.messages, "message"),
             topic.segments,
+            plural(topic.segments as u64, "segment"),
             topic.bytes,
             topic.first_sequence,
             topic.next_sequence.saturating_sub(1)

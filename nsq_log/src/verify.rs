@@ -206,9 +206,9 @@ fn segment_file(id: SegmentId) -> String {
 fn damaged(file: &str, damage: &Damage) -> String {
     let Damage { offsets, sequences, .. } = damage;
     let lost = match sequences.end - sequences.start {
-        0 => "no message is lost".to_owned(),
+        0 => "no message is lost with them".to_owned(),
         1 => format!("sequence {} is lost", sequences.start),
         _ => format!("sequences {} to {} are lost", sequences.start, sequences.end - 1),
     };
-    format!("{file}: bytes {} to {} are damaged: {lost}", offsets.start, offsets.end.max(1) - 1)
+    format!("{file}: bytes {} to {}: damaged, {lost}", offsets.start, offsets.end.max(1) - 1)
 }
