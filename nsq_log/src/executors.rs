@@ -31,6 +31,7 @@ impl Executors {
         jobs: Vec<J>,
         work: impl AsyncFn(Backend, J) -> R + Sync,
     ) -> Vec<R> {
+        let this = self.probed();
         let next = AtomicUsize::new(0);
         let told = Once::new();
         let (results, done) = mpsc::channel();
@@ -49,7 +50,7 @@ impl Executors {
                             let _ = results.send((index, result));
                         }
                     };
-                    self.perform(core, count, told, take);
+                    this.perform(core, count, told, take);
                 });
             }
         });
@@ -61,7 +62,21 @@ impl Executors {
 
     /// Does one job on this thread.
     pub(crate) fn run_here<R>(self, work: impl AsyncFnOnce(Backend) -> R) -> R {
-        self.perform(0, usize::MAX, &Once::new(), work)
+        self.probed().perform(0, usize::MAX, &Once::new(), work)
+    }
+
+    /// Without io_uring where there is none.
+    fn probed(self) -> Self {
+        if self.is_plain {
+            return self;
+        }
+        match io_uring::IoUring::new(1) {
+            Ok(_) => self,
+            Err(error) => {
+                tell(&error.to_string());
+                Self { is_plain: true, ..self }
+            }
+        }
     }
 
     fn perform<R>(

@@ -36,7 +36,7 @@ fn write_queue(directory: &Path, name: &str, all: &[Stored], taken: usize, back:
 
 fn held(messages: &[Stored]) -> Held {
     let entry = |message: &Stored| {
-        let id = String::from_utf8(id(message.number).to_vec()).unwrap();
+        let id = String::from_utf8(id(message.number).to_vec()).expect("digits");
         (id, (message.attempts, message.body.clone()))
     };
     messages.iter().map(entry).collect()
@@ -47,8 +47,8 @@ fn dumped(data_path: &Path) -> (BTreeMap<String, Held>, usize) {
     let (mut queues, mut lines) = (BTreeMap::<String, Held>::new(), 0);
     for line in stdout_of(&["dump", text(data_path)]).lines() {
         lines += 1;
-        let message: Value = serde_json::from_str(line).unwrap();
-        let field = |name: &str| message[name].as_str().unwrap().to_owned();
+        let message: Value = serde_json::from_str(line).expect("JSON");
+        let field = |name: &str| message[name].as_str().expect("text").to_owned();
         let (topic, id, body) = (field("topic"), field("id"), field("body").into_bytes());
         let mut put = |queue: String, attempts| {
             let before =
@@ -58,9 +58,10 @@ fn dumped(data_path: &Path) -> (BTreeMap<String, Held>, usize) {
         if message["in_topic"] == Value::Bool(true) {
             put(topic.clone(), 0);
         }
-        for channel in message["channels"].as_array().unwrap() {
-            let attempts = channel["attempts"].as_u64().unwrap().try_into().unwrap();
-            put(format!("{topic}:{}", channel["channel"].as_str().unwrap()), attempts);
+        for channel in message["channels"].as_array().expect("a list") {
+            let attempts =
+                channel["attempts"].as_u64().and_then(|n| n.try_into().ok()).expect("a count");
+            put(format!("{topic}:{}", channel["channel"].as_str().expect("text")), attempts);
         }
     }
     (queues, lines)
@@ -68,7 +69,7 @@ fn dumped(data_path: &Path) -> (BTreeMap<String, Held>, usize) {
 
 /// Two topics with channels that hold different parts of them, one without, one without messages.
 fn write_source() -> (TempDir, BTreeMap<String, Held>) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
     let channels: [(&str, &[&str]); 4] = [
         ("orders", &["audit", "billing", "slow"]),

@@ -20,20 +20,20 @@ fn write_orders(data_path: &Path) -> PathBuf {
     let deferred = EntryHead { deliver_at_ns: 5_000_000_000, ..TestLog::head(4) };
     log.append_batch(&[(deferred, b"deferred"), (TestLog::head(5), b""), (TestLog::head(6), b"x")]);
     let mut cursor = |id, done: &[u64]| {
-        let cursor = log.log.cursor_mut(id).unwrap();
+        let cursor = log.log.cursor_mut(id).expect("it was made");
         done.iter().for_each(|sequence| cursor.finish(*sequence));
     };
     cursor(topic, &[1, 2, 3, 4, 5]);
     cursor(audit, &[1]);
     cursor(billing, &[1, 3]);
     let retry = Retry { attempts: 3, deliver_at_ns: 7_000_000_000 };
-    log.log.cursor_mut(billing).unwrap().set_retry(2, retry);
+    log.log.cursor_mut(billing).expect("it was made").set_retry(2, retry);
     log.close();
     directory
 }
 
 fn write_two_topics() -> (tempfile::TempDir, PathBuf) {
-    let data_path = tempfile::tempdir().unwrap();
+    let data_path = tempfile::tempdir().expect("a directory");
     let directory = write_orders(data_path.path());
     let mut second = TestLog::new(&data_path.path().join("a.b.log"), 64 << 10);
     second.log.create_cursor(b"c", 1, &mut second.io);

@@ -120,9 +120,12 @@ fn queue(directory: &Path, meta: Option<&str>, numbers: &[u64]) -> QueueFiles {
     queue
 }
 
+/// The positions, the segments there are, which are read from where, and what is remarked.
+type Case = (Option<&'static str>, &'static [u64], &'static [(u64, u64)], &'static str);
+
 #[test]
 fn the_positions_say_what_is_read() {
-    let cases: [(Option<&str>, &[u64], &[(u64, u64)], &str); 10] = [
+    let cases: [Case; 10] = [
         (Some("7\n1,30\n2,60\n"), &[1, 2], &[(1, 30), (2, 0)], ""),
         (Some("0\n0,0\n0,0\n"), &[], &[], ""),
         (None, &[], &[], ""),
