@@ -33,13 +33,11 @@ impl Executors {
     ) -> Vec<R> {
         let this = self.probed();
         let next = AtomicUsize::new(0);
-        let told = Once::new();
         let (results, done) = mpsc::channel();
         let count = self.count.clamp(1, jobs.len().max(1));
         thread::scope(|scope| {
             for core in 0..count {
-                let (results, jobs, next, work, told) =
-                    (results.clone(), &jobs, &next, &work, &told);
+                let (results, jobs, next, work) = (results.clone(), &jobs, &next, &work);
                 scope.spawn(move || {
                     let take = async |backend| {
                         loop {
@@ -50,7 +48,7 @@ impl Executors {
                             let _ = results.send((index, result));
                         }
                     };
-                    this.perform(core, count, told, take);
+                    this.perform(core, count, take);
                 });
             }
         });
@@ -62,7 +60,7 @@ impl Executors {
 
     /// Does one job on this thread.
     pub(crate) fn run_here<R>(self, work: impl AsyncFnOnce(Backend) -> R) -> R {
-        self.probed().perform(0, usize::MAX, &Once::new(), work)
+        self.probed().perform(0, usize::MAX, work)
     }
 
     /// Without io_uring where there is none.
@@ -79,13 +77,7 @@ impl Executors {
         }
     }
 
-    fn perform<R>(
-        self,
-        core: usize,
-        count: usize,
-        told: &Once,
-        work: impl AsyncFnOnce(Backend) -> R,
-    ) -> R {
+    fn perform<R>(self, core: usize, count: usize, work: impl AsyncFnOnce(Backend) -> R) -> R {
         if self.is_plain {
             return at_once(work(Backend::Plain));
         }
@@ -98,22 +90,24 @@ impl Executors {
         match builder.make() {
             Ok(executor) => executor.run(work(Backend::Direct)),
             Err(error) => {
-                told.call_once(|| tell(&error.to_string()));
+                tell(&error.to_string());
                 at_once(work(Backend::Plain))
             }
         }
     }
 }
 
-/// Says why it may take longer.
+/// Says once why it may take longer.
 fn tell(reason: &str) {
-    let mut stderr = std::io::stderr().lock();
-    // Nobody to tell is no reason to stop.
-    let _ = writeln!(
-        stderr,
-        "nsq_log: no io_uring for direct reads ({reason}); reading through the page cache \
-         instead. For direct reads allow io_uring and raise `ulimit -l` to 8192 or more"
-    );
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        // Nobody to tell is no reason to stop.
+        let _ = writeln!(
+            std::io::stderr(),
+            "nsq_log: no io_uring for direct reads ({reason}); reading through the page cache \
+             instead. For direct reads allow io_uring and raise `ulimit -l` to 8192 or more"
+        );
+    });
 }
 
 /// Runs what never waits: reads of plain files.

@@ -1,13 +1,17 @@
 //! A file seen through a window that moves forward: what is needed next is usually there, and the
-//! chunk after it on its way.
+//! chunks after it on their way.
 
 use crate::files::{BLOCK_BYTES, Blocks, SourceFile, to_usize};
 use crate::progress::Progress;
 use glommio::Task;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// How much is read at once.
 const CHUNK_BYTES: u64 = 1 << 20;
+
+/// How many chunks are on their way while one is looked at.
+const AHEAD_MAX: usize = 4;
 
 /// Unreadable places told apart in one file; beyond that they count as damage all the same.
 const UNREADABLE_MAX: usize = 1000;
@@ -18,8 +22,8 @@ pub(crate) struct Window {
     /// Where in the file `bytes` begins; a multiple of a block.
     origin: u64,
     bytes: Vec<u8>,
-    /// The chunk after those, on its way.
-    ahead: Option<(u64, Task<Blocks>)>,
+    /// The chunks after those, on their way, with their places.
+    ahead: VecDeque<(u64, Task<Blocks>)>,
     unreadable: Vec<Range<u64>>,
     progress: Progress,
 }
@@ -28,7 +32,7 @@ impl Window {
     /// At the start of a file.
     pub(crate) fn new(file: SourceFile, progress: Progress) -> Self {
         let (bytes, unreadable) = (Vec::new(), Vec::new());
-        Self { file, origin: 0, bytes, ahead: None, unreadable, progress }
+        Self { file, origin: 0, bytes, ahead: VecDeque::new(), unreadable, progress }
     }
 
     /// How long the file is.
@@ -66,7 +70,7 @@ impl Window {
             self.bytes.drain(..to_usize(origin - self.origin));
         } else {
             self.bytes.clear();
-            self.ahead = None;
+            self.ahead.clear();
         }
         self.origin = origin;
     }
@@ -74,9 +78,10 @@ impl Window {
     /// Brings the next chunk.
     async fn extend(&mut self, wanted: u64) {
         let at = self.end();
-        let blocks = match self.ahead.take() {
+        let blocks = match self.ahead.pop_front() {
             Some((place, task)) if place == at => task.await,
             _ => {
+                self.ahead.clear();
                 let bytes = (wanted - at).next_multiple_of(BLOCK_BYTES).max(CHUNK_BYTES);
                 self.file.read_blocks(at..at + bytes).await
             }
@@ -88,11 +93,18 @@ impl Window {
                 self.unreadable.push(range);
             }
         }
-        let next = self.end();
-        if self.file.is_direct() && next < self.file.bytes() {
+        if self.file.is_direct() {
+            self.read_ahead();
+        }
+    }
+
+    fn read_ahead(&mut self) {
+        let mut next = self.ahead.back().map_or(self.end(), |(place, _)| place + CHUNK_BYTES);
+        while next < self.file.bytes() && self.ahead.len() < AHEAD_MAX {
             let file = self.file.clone();
             let read = async move { file.read_blocks(next..next + CHUNK_BYTES).await };
-            self.ahead = Some((next, glommio::spawn_local(read)));
+            self.ahead.push_back((next, glommio::spawn_local(read)));
+            next += CHUNK_BYTES;
         }
     }
 }
