@@ -1,4 +1,4 @@
-//! How an import becomes part of a data directory: all of it or nothing, however often it is cut off.
+//! How an import becomes part of a data directory: all of it or nothing, wherever it is cut off.
 //!
 //! Everything is written into one directory, `nsq_log.import.tmp`. When all of it is durable, that
 //! directory is renamed to `nsq_log.import.ready`: from then on the import is made, and only moves
