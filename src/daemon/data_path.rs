@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 /// Files named in the warning about what is not read.
 const NAMED_MAX: usize = 3;
 
+/// The report that `nsq_log import` leaves when it is done.
+const IMPORTED: &str = "nsq_log.imported";
+
+/// Where an import lies that was cut off between its last steps: some of it is in place.
+const HALF_IMPORTED: &str = "nsq_log.import.ready";
+
 /// A data directory that no other daemon uses while this value lives.
 #[derive(Debug)]
 pub struct DataPath {
@@ -22,7 +28,8 @@ impl DataPath {
     /// Locks the directory that `--data-path` names; the empty one is the working directory.
     ///
     /// # Errors
-    /// NSQ's text, when it does not exist or another daemon has it.
+    /// NSQ's text, when it does not exist or another daemon has it; and when an import into it is
+    /// not finished.
     pub fn lock(data_path: &str) -> Result<Self, String> {
         let working = || std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         let path = if data_path.is_empty() { working() } else { PathBuf::from(data_path) };
@@ -37,6 +44,12 @@ impl DataPath {
                  use by another instance of nsqd)"
             )
         })?;
+        if fs::exists(path.join(HALF_IMPORTED)).unwrap_or(false) {
+            return Err(format!(
+                "failed to lock data-path: an import into {name} was cut off. To finish it, run \
+                 nsq_log import {name}"
+            ));
+        }
         Ok(Self { path, _directory: directory })
     }
 
@@ -67,7 +80,8 @@ impl DataPath {
             }
         }
         foreign.sort();
-        if let Some(warning) = warning(&self.path, &foreign) {
+        let is_imported = fs::exists(self.path.join(IMPORTED)).unwrap_or(false);
+        if let Some(warning) = warning(&self.path, &foreign, is_imported) {
             tracing::warn!("{warning}");
         }
         topics
@@ -98,16 +112,21 @@ fn is_number(text: &str, digits_min: usize) -> bool {
     text.len() >= digits_min && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn warning(directory: &Path, files: &[String]) -> Option<String> {
+fn warning(directory: &Path, files: &[String], is_imported: bool) -> Option<String> {
     let (first, more) = files.split_at(files.len().min(NAMED_MAX));
     let names = first.join(", ");
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
     let path = directory.display();
-    (!files.is_empty()).then(|| {
+    let then = if is_imported {
         format!(
-            "message files of nsqd in {path} are not read yet and are left untouched: \
-             {names}{more}. To deliver what is in them, run nsqd on this directory"
+            "What was in them was imported, as {path}/{IMPORTED} says; remove them when they are \
+             not needed any more"
         )
+    } else {
+        format!("To deliver what is in them, stop this nsqd and run: nsq_log import {path}")
+    };
+    (!files.is_empty()).then(|| {
+        format!("message files of nsqd in {path} are left untouched: {names}{more}. {then}")
     })
 }
 
@@ -160,12 +179,26 @@ mod tests {
     }
 
     #[test]
-    fn the_warning_names_the_first_files() {
+    fn the_warning_names_the_first_files_and_the_command() {
         let files = |count: usize| (0..count).map(|n| format!("f{n}")).collect::<Vec<_>>();
-        assert_eq!(warning(Path::new("/d"), &[]), None);
-        let text = warning(Path::new("/d"), &files(1)).unwrap();
+        assert_eq!(warning(Path::new("/d"), &[], false), None);
+        let text = warning(Path::new("/d"), &files(1), false).unwrap();
         assert!(text.contains("untouched: f0. To"), "{text}");
-        let text = warning(Path::new("/d"), &files(5)).unwrap();
+        assert!(text.ends_with("run: nsq_log import /d"), "{text}");
+        let text = warning(Path::new("/d"), &files(5), false).unwrap();
         assert!(text.contains("in /d are") && text.contains(": f0, f1, f2 and 2 more. "), "{text}");
+        let text = warning(Path::new("/d"), &files(1), true).unwrap();
+        assert!(text.contains("as /d/nsq_log.imported says"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_with_half_an_import_is_refused() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().to_str().unwrap();
+        fs::create_dir(directory.path().join(HALF_IMPORTED)).unwrap();
+        let error = DataPath::lock(path).unwrap_err();
+        assert!(error.ends_with(&format!("run nsq_log import {path}")), "{error}");
+        fs::remove_dir(directory.path().join(HALF_IMPORTED)).unwrap();
+        DataPath::lock(path).unwrap();
     }
 }

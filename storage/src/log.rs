@@ -25,6 +25,7 @@ use crate::scan::Damage;
 use crate::segment::{
     DATA_START, Identity, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentId, mix, salt,
 };
+pub use crate::segments::Outline;
 use crate::segments::Segments;
 use std::collections::VecDeque;
 use std::fmt;
@@ -364,6 +365,11 @@ impl Log {
     /// How many segments there are.
     pub fn segment_count(&self) -> usize {
         self.segments.len()
+    }
+
+    /// The segments in order, for tools that read them by themselves.
+    pub fn outlines(&self) -> impl Iterator<Item = Outline> {
+        self.segments.outlines()
     }
 
     /// The first sequence that can be read.

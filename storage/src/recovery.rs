@@ -50,15 +50,19 @@ pub struct RecoveryReport {
     pub unreadable: Vec<FileName>,
     /// Files with other names; left as they are.
     pub strange: Vec<String>,
+    /// Checkpoint files that hold something and no good checkpoint; one can be what a crash left.
+    pub bad_checkpoints: Vec<Slot>,
     /// There were checkpoint files and none was good: the cursors come from the log itself, and
     /// what they finished since is delivered again.
     pub has_lost_checkpoint: bool,
 }
 
 impl RecoveryReport {
-    /// Whether all was as it should be.
+    /// Whether all was as it should be, after a crash at the worst: one of two checkpoints may be
+    /// torn.
     pub fn is_clean(&self) -> bool {
-        *self == Self::default()
+        let bad_checkpoints = self.bad_checkpoints.clone();
+        *self == Self { bad_checkpoints, ..Self::default() }
     }
 }
 
@@ -226,7 +230,8 @@ impl<D: Disk> Recovery<'_, D> {
             PictureRead::Version(version) => {
                 return Err(RecoveryError::Version { file, version });
             }
-            PictureRead::Invalid => {}
+            PictureRead::Invalid if content.iter().all(|byte| *byte == 0) => {}
+            PictureRead::Invalid => self.report.bad_checkpoints.push(slot),
             PictureRead::Valid(picture) => {
                 let newest = self.picture.as_ref().map_or(0, |(_, other)| other.generation);
                 if picture.generation > newest {

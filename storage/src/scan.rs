@@ -21,7 +21,8 @@ pub struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(segment: SegmentId, offset: u64, sequence: u64) -> Self {
+    /// Where nothing was lost just before.
+    pub fn new(segment: SegmentId, offset: u64, sequence: u64) -> Self {
         Self { segment, offset, sequence, lost_since: None }
     }
 }
@@ -39,7 +40,7 @@ pub struct Damage {
 
 /// What a walk meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Item {
+pub enum Item {
     /// A good record: its header, where it begins in the file, and its payload in the stretch.
     Record(Header, u64, Range<usize>),
     /// Damage up to the next good record, or up to the end of the records.
@@ -47,23 +48,26 @@ pub(crate) enum Item {
 }
 
 /// A walk over one stretch.
-pub(crate) struct Walk<'a> {
+#[derive(Debug)]
+pub struct Walk<'a> {
     /// The stretch.
-    pub(crate) bytes: &'a [u8],
+    pub bytes: &'a [u8],
     /// Where in the file it begins.
-    pub(crate) origin: u64,
+    pub origin: u64,
     /// Where in the file the records end, at the latest.
-    pub(crate) end: u64,
-    pub(crate) seeds: Seeds,
+    pub end: u64,
+    /// The segment's.
+    pub seeds: Seeds,
     /// Where the walk is; after its end, where to go on.
-    pub(crate) place: Place,
+    pub place: Place,
     /// After its end: how many bytes from `place` it takes to go on.
-    pub(crate) need_bytes: u64,
+    pub need_bytes: u64,
 }
 
 impl Walk<'_> {
     /// The next thing met; `None` at the end of the stretch or of the records.
-    pub(crate) fn next(&mut self) -> Option<Item> {
+    #[expect(clippy::should_implement_trait, reason = "its end is not the end of the records")]
+    pub fn next(&mut self) -> Option<Item> {
         self.need_bytes = RECORD_HEADER_BYTES as u64;
         loop {
             let rest = self.rest();
@@ -99,7 +103,7 @@ impl Walk<'_> {
 
     /// What damage remains open when the records end here and the next sequence would be
     /// `sequence`.
-    pub(crate) fn finish(&mut self, sequence: u64) -> Option<Item> {
+    pub fn finish(&mut self, sequence: u64) -> Option<Item> {
         let is_open = self.place.lost_since.is_some() || self.place.sequence < sequence;
         is_open.then(|| self.damage_up_to(self.end.max(self.place.offset), sequence))
     }

@@ -95,6 +95,17 @@ impl Segment {
     }
 }
 
+/// What a tool needs to know of a segment to read it by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Which segment, and where its checksums start.
+    pub identity: Identity,
+    /// The sequences of its records.
+    pub sequences: Range<u64>,
+    /// Where in its file the records end.
+    pub end_offset: u64,
+}
+
 /// All segments that records were written to, or are about to be.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
@@ -109,6 +120,14 @@ impl Segments {
 
     pub(crate) fn remove(&mut self, id: SegmentId) -> Option<Segment> {
         self.list.remove(&id)
+    }
+
+    pub(crate) fn outlines(&self) -> impl Iterator<Item = Outline> {
+        self.list.values().map(|segment| Outline {
+            identity: segment.identity,
+            sequences: segment.sequences.clone(),
+            end_offset: segment.end_offset,
+        })
     }
 
     pub(crate) fn segment(&self, id: SegmentId) -> Option<&Segment> {

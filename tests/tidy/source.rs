@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Directories of Rust code, from the root of the repository.
-const TREES: [&str; 4] = ["src", "storage", "bench", "tests"];
+const TREES: [&str; 5] = ["src", "storage", "bench", "nsq_log", "tests"];
 
 /// A Rust file.
 pub(super) struct Source {
