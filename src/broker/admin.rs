@@ -106,6 +106,8 @@ pub enum TopicAction {
     Pause,
     /// Resume it.
     Unpause,
+    /// A new topic has the channels that lookups know of: begin the flow to channels.
+    Start,
 }
 
 /// An operation on a channel.
@@ -181,6 +183,8 @@ pub struct TopicStats {
     pub message_bytes: u64,
     /// Whether the flow to channels is stopped.
     pub paused: bool,
+    /// Whether it waits for [`TopicAction::Start`].
+    pub starting: bool,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }

@@ -85,6 +85,10 @@ impl Shard {
                 topic.paused = false;
                 self.flow(now, id.index);
             }
+            TopicAction::Start => {
+                topic.starting = false;
+                self.flow(now, id.index);
+            }
         }
         AdminReply::Done
     }

@@ -157,7 +157,9 @@ impl Shard {
         if index >= self.topics.len() {
             self.topics.resize_with(index + 1, || None);
         }
-        self.topics[index] = Some(Box::new(Topic::new(id, name, self.config.node)));
+        let mut topic = Topic::new(id, name, self.config.node);
+        topic.starting = self.new_topics_wait;
+        self.topics[index] = Some(Box::new(topic));
         self.actions.push(Action::Notice(Notice::TopicCreated(name)));
     }
 

@@ -70,6 +70,7 @@ impl Shard {
             message_count: topic.message_count,
             message_bytes: topic.message_bytes,
             paused: topic.paused,
+            starting: topic.starting,
             channels,
         })
     }

@@ -12,6 +12,8 @@ mod body;
 mod config;
 mod connections;
 mod entities;
+mod http_client;
+mod lookupd;
 mod node;
 mod publish;
 mod query;
@@ -31,6 +33,7 @@ pub use signals::StopSignal;
 use crate::limits::LOG_DROPS_REPORTED_EVERY;
 use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
+use lookupd::Announcer;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
 use std::convert::Infallible;
@@ -124,6 +127,7 @@ struct Orders {
 
 async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
     let http_port = config.http.as_ref().map_or(0, HttpListener::port);
+    let changed = config.metadata.changed.clone();
     let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(
         config.options,
@@ -148,6 +152,8 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     if let Some(dropped) = config.dropped_lines {
         tokio::spawn(report_dropped_lines(dropped));
     }
+    let announcer = Announcer::new(Arc::clone(&control), changed);
+    let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
     let on_stop = config.on_stop;
     tokio::select! {
         signal = signals.next() => on_stop(signal),
@@ -158,6 +164,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     if let Some(http) = http {
         http.await.expect("a panic of a task ends the process");
     }
+    announcer.await.expect("a panic of a task ends the process");
     drop(orders.http);
     let keeper = keeper.await.expect("a panic of a task ends the process");
     keeper.persist(&control.shards).await;

@@ -36,12 +36,22 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(
-        options: Options,
+        mut options: Options,
         shards: Vec<ShardPort>,
         ports: Ports,
         log_filter: Option<LogFilter>,
         persist: Persist,
     ) -> Self {
+        // What is not said otherwise is what is listened on, as `/config` shows it from here on.
+        let announced = [
+            (&mut options.broadcast_tcp_port, ports.tcp),
+            (&mut options.broadcast_http_port, ports.http),
+        ];
+        for (announced, real) in announced {
+            if *announced == 0 {
+                *announced = u16::try_from(real).unwrap_or_default();
+            }
+        }
         Self {
             shards: Shards::new(shards),
             options: watch::Sender::new(options),

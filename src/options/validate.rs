@@ -1,17 +1,12 @@
 //! What makes a set of options unfit to run, and which options have no effect.
 
 use super::{Exit, ListenAddress, Options, TlsRequired};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{LOOKUPS_MAX, SHARDS_MAX};
 use serde_json::Value;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 25] = [
-    ("broadcast_http_port", NO_LOOKUP),
-    ("broadcast_tcp_port", NO_LOOKUP),
-    ("nsqlookupd_tcp_addresses", NO_LOOKUP),
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 20] = [
     ("auth_http_request_method", NO_AUTH),
-    ("http_client_connect_timeout", NO_LOOKUP),
-    ("http_client_request_timeout", NO_LOOKUP),
     ("https_address", NO_TLS),
     ("tls_min_version", NO_TLS),
     ("tls_root_ca_file", NO_TLS),
@@ -33,7 +28,6 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 25] = [
     ("e2e_processing_latency_window_time", NO_PERCENTILES),
 ];
 
-const NO_LOOKUP: &str = "nsqlookupd is not supported yet";
 const NO_AUTH: &str = "auth servers are not supported yet";
 const NO_TLS: &str = "TLS is not supported yet";
 const NO_COMPRESSION: &str = "compression is not supported yet";
@@ -66,6 +60,8 @@ fn check(options: &Options) -> Result<(), String> {
         }
     }
     check_numbers(options)?;
+    let few = options.nsqlookupd_tcp_addresses.len() <= LOOKUPS_MAX;
+    require(few, &format!("--lookupd-tcp-address can be given {LOOKUPS_MAX} times at most"))?;
     for address in [&options.tcp_address, &options.http_address] {
         ListenAddress::parse(address)
             .map_err(|reason| format!("listen ({address}) failed - {reason}"))?;

@@ -136,6 +136,7 @@ impl EventLoop {
     /// One turn. Returns whether the next may wait: nothing is left to do right away.
     fn turn(&mut self) -> bool {
         self.now = self.clock.read();
+        self.shard.new_topics_wait = !self.loading && self.metadata.do_new_topics_wait();
         while let Some(completion) = self.reactor.next() {
             self.complete(completion);
             self.act();
@@ -219,8 +220,8 @@ impl EventLoop {
         match action {
             Action::Notice(notice) => {
                 super::notices::log(&notice);
-                if !self.loading && super::notices::changes_metadata(&notice) {
-                    self.metadata.note();
+                if !self.loading {
+                    super::notices::mark(&notice, &self.metadata);
                 }
             }
             Action::Resume(key) => self.schedule_resume(key),

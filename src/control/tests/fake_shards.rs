@@ -40,6 +40,7 @@ pub(super) struct Topic {
     home: ShardIndex,
     pub(super) messages: Vec<Vec<u8>>,
     pub(super) paused: bool,
+    pub(super) starting: bool,
     pub(super) channels: BTreeMap<ChannelName, ChannelStats>,
 }
 
@@ -116,6 +117,7 @@ impl Model {
                     TopicAction::Empty => topic.messages.clear(),
                     TopicAction::Pause => topic.paused = true,
                     TopicAction::Unpause => topic.paused = false,
+                    TopicAction::Start => topic.starting = false,
                 }
                 AdminReply::Done
             }),
@@ -135,7 +137,10 @@ impl Model {
             self.generation += 1;
             let id = TopicId { index: 7, generation: self.generation };
             let (messages, channels) = (Vec::new(), BTreeMap::new());
-            self.topics.insert(name, Topic { id, home, messages, paused: false, channels });
+            self.topics.insert(
+                name,
+                Topic { id, home, messages, paused: false, starting: false, channels },
+            );
         }
         match self.topics.get(&name) {
             Some(topic) => AdminReply::Resolved { topic: topic.id, home: topic.home },
@@ -229,6 +234,7 @@ impl Topic {
             message_count: self.messages.len() as u64,
             message_bytes: self.messages.iter().map(|body| body.len() as u64).sum(),
             paused: self.paused,
+            starting: self.starting,
             channels: channels.filter(shown).cloned().collect(),
         }
     }
