@@ -234,6 +234,9 @@ pub const LOOKUP_SHARDS_RETRY: Duration = Duration::from_secs(1);
 /// New topics for which nsqlookupds are asked for channels at a time; further ones wait.
 pub const TOPICS_STARTING_MAX: usize = 64;
 
+/// How long looking up the name of a statsd server may take (NSQ).
+pub const STATSD_RESOLVE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Largest answer read from an HTTP server of others (nsqlookupd, auth), in bytes: 100 000 channels
 /// of 64 bytes.
 pub const HTTP_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;

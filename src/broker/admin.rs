@@ -5,6 +5,7 @@
 //! a bounded amount of a shard's time; snapshots for `/stats` are therefore taken a page at a
 //! time.
 
+use super::figures::Figure;
 use crate::protocol::name::{ChannelName, TopicName};
 
 /// A topic's identity on every shard: an index into the table of topics, and the generation that
@@ -81,6 +82,8 @@ pub enum AdminRequest {
         /// Where to start: 0, then `SessionsPage::next`.
         from: u32,
     },
+    /// To each shard: what it says of itself as a whole.
+    Figures,
 }
 
 /// What to publish over HTTP.
@@ -148,6 +151,8 @@ pub enum AdminReply {
     Topics(TopicsPage),
     /// A page of connections.
     Sessions(SessionsPage),
+    /// A shard's figures.
+    Figures(Vec<Figure>),
 }
 
 /// Some topics of one shard.

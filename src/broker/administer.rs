@@ -46,6 +46,7 @@ impl Shard {
                 AdminReply::Topics(self.topics_page(from, topic, channel))
             }
             AdminRequest::SessionsPage { from } => AdminReply::Sessions(self.sessions_page(from)),
+            AdminRequest::Figures => AdminReply::Figures(self.figures()),
         })
     }
 

@@ -15,6 +15,7 @@ pub mod consume;
 pub mod deadlines;
 pub mod delivery;
 pub mod eligible;
+pub mod figures;
 pub mod identify;
 pub mod in_flight;
 pub mod message_id;

@@ -133,7 +133,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
         config.options,
         config.shards,
         state::Ports { tcp: config.tcp_port, http: http_port },
-        config.log_filter,
+        (config.log_filter, config.dropped_lines.clone()),
         persist,
     ));
     let ready = bring_back(&control, &keeper, &config.metadata.restored).await;
@@ -154,6 +154,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     }
     let announcer = Announcer::new(Arc::clone(&control), changed);
     let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
+    let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
     let on_stop = config.on_stop;
     tokio::select! {
         signal = signals.next() => on_stop(signal),
@@ -165,6 +166,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
         http.await.expect("a panic of a task ends the process");
     }
     announcer.await.expect("a panic of a task ends the process");
+    statsd.await.expect("a panic of a task ends the process");
     drop(orders.http);
     let keeper = keeper.await.expect("a panic of a task ends the process");
     keeper.persist(&control.shards).await;

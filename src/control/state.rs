@@ -2,8 +2,9 @@
 
 use super::metadata::Persist;
 use super::shards::{ShardPort, Shards};
+use super::stats::statsd;
 use crate::limits::{BODY_PERMIT_BYTES, HTTP_BODY_BYTES_MAX, HTTP_STATS_AT_ONCE_MAX};
-use crate::log::LogFilter;
+use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ pub(super) struct Control {
     pub(super) started: Instant,
     pub(super) started_at: jiff::Timestamp,
     pub(super) log_filter: Option<LogFilter>,
+    pub(super) dropped_lines: Option<DroppedLines>,
     /// For what must be on disk before it is answered.
     pub(super) persist: Persist,
     /// `/stats` holds a snapshot of everything in memory: only so many at once.
@@ -39,7 +41,7 @@ impl Control {
         mut options: Options,
         shards: Vec<ShardPort>,
         ports: Ports,
-        log_filter: Option<LogFilter>,
+        (log_filter, dropped_lines): (Option<LogFilter>, Option<DroppedLines>),
         persist: Persist,
     ) -> Self {
         // What is not said otherwise is what is listened on, as `/config` shows it from here on.
@@ -52,6 +54,7 @@ impl Control {
                 *announced = u16::try_from(real).unwrap_or_default();
             }
         }
+        options.statsd_prefix = statsd::prefix(&options);
         Self {
             shards: Shards::new(shards),
             options: watch::Sender::new(options),
@@ -59,6 +62,7 @@ impl Control {
             started: Instant::now(),
             started_at: jiff::Timestamp::now(),
             log_filter,
+            dropped_lines,
             persist,
             stats_turns: Semaphore::new(HTTP_STATS_AT_ONCE_MAX),
             body_memory: Semaphore::new(HTTP_BODY_BYTES_MAX / BODY_PERMIT_BYTES),

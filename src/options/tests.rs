@@ -242,13 +242,15 @@ fn options_without_effect_are_warned_of_once() {
         "-lookupd-tcp-address=b:1",
         "-enable-experiment=unheard-of",
         "-statsd-interval=60s",
+        "-sync-every=1",
+        "-sync-every=2",
         "-verbose",
     ])
     .unwrap();
     assert_eq!(
         options.warnings,
         [
-            "option nsqlookupd_tcp_addresses has no effect: nsqlookupd is not supported yet",
+            "option sync_every has no effect: messages are not written to disk yet",
             "--verbose has no effect: use --log-level",
         ]
     );

@@ -3,9 +3,10 @@
 use super::{Exit, ListenAddress, Options, TlsRequired};
 use crate::limits::{LOOKUPS_MAX, SHARDS_MAX};
 use serde_json::Value;
+use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 20] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 14] = [
     ("auth_http_request_method", NO_AUTH),
     ("https_address", NO_TLS),
     ("tls_min_version", NO_TLS),
@@ -18,12 +19,6 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 20] = [
     ("sync_timeout", NO_DISK),
     ("queue_scan_selection_count", NO_SCAN),
     ("queue_scan_worker_pool_max", NO_SCAN),
-    ("statsd_address", NO_STATSD),
-    ("statsd_interval", NO_STATSD),
-    ("statsd_mem_stats", NO_STATSD),
-    ("statsd_prefix", NO_STATSD),
-    ("statsd_udp_packet_size", NO_STATSD),
-    ("statsd_exclude_ephemeral", NO_STATSD),
     ("e2e_processing_latency_percentiles", NO_PERCENTILES),
     ("e2e_processing_latency_window_time", NO_PERCENTILES),
 ];
@@ -33,7 +28,6 @@ const NO_TLS: &str = "TLS is not supported yet";
 const NO_COMPRESSION: &str = "compression is not supported yet";
 const NO_DISK: &str = "messages are not written to disk yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
-const NO_STATSD: &str = "statsd is not supported yet";
 const NO_PERCENTILES: &str = "processing times are not measured yet";
 
 /// Checks the options, in NSQ's order of evaluation, and completes them.
@@ -94,7 +88,13 @@ fn check_numbers(options: &Options) -> Result<(), String> {
     require(wire.contains(&options.max_body_size), "--max-body-size must be [1,2147483647]")?;
     require(!options.output_buffer_timeout.is_zero(), "--output-buffer-timeout must be positive")?;
     require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
-    require(options.memory_budget > 0, "--memory-budget must be positive")
+    require(options.memory_budget > 0, "--memory-budget must be positive")?;
+    if !options.statsd_address.is_empty() {
+        let interval = options.statsd_interval > Duration::from_secs(1);
+        require(interval, "--statsd-interval must be more than 1s")?;
+        require(options.statsd_udp_packet_size > 0, "--statsd-udp-packet-size must be positive")?;
+    }
+    Ok(())
 }
 
 fn require(holds: bool, otherwise: &str) -> Result<(), String> {

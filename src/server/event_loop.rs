@@ -264,7 +264,10 @@ impl EventLoop {
             let ticket = self.next_ticket;
             self.next_ticket += 1;
             match self.shard.administer(self.now, request, ticket) {
-                Some(answer) => {
+                Some(mut answer) => {
+                    if let AdminReply::Figures(figures) = &mut answer {
+                        figures.extend(super::figures::of(&self.reactor.counters()));
+                    }
                     let _ = reply.send(answer);
                 }
                 None => {

@@ -4,6 +4,7 @@ use crate::broker::admin::{
     AdminReply, AdminRequest, ChannelAction, ChannelStats, PublishBody, REGISTRAR, SessionStats,
     SessionsPage, ShardIndex, TopicAction, TopicId, TopicStats, TopicsPage,
 };
+use crate::broker::figures::Figure;
 use crate::control::{ControlMail, ShardPort};
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::BTreeMap;
@@ -128,6 +129,10 @@ impl Model {
                 self.topics_page(shard, from, topic, channel)
             }
             AdminRequest::SessionsPage { from } => self.sessions_page(shard, from),
+            AdminRequest::Figures => {
+                let value = u64::from(shard.0) + 10;
+                AdminReply::Figures(vec![Figure::gauge("nsqd_shard_messages", "in memory", value)])
+            }
         }
     }
 

@@ -134,7 +134,7 @@ async fn stalled(bytes: &[u8]) -> Vec<u8> {
     let (_shards, ports) = FakeShards::start();
     let ports_told = state::Ports { tcp: 0, http: 0 };
     let (_keeper, persist) = Keeper::new(MetadataFile::of(""), MetadataChanged::default());
-    let control = Control::new(Options::default(), ports, ports_told, None, persist);
+    let control = Control::new(Options::default(), ports, ports_told, (None, None), persist);
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(connections::serve(http, Arc::new(control), stopped));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
