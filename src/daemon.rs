@@ -8,7 +8,7 @@ mod shards;
 pub use data_path::DataPath;
 
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
-use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort};
+use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::log::{self, Log};
 use crate::options::{Options, version_text};
 use crate::reactor::{ControlWaker, probe};
@@ -99,6 +99,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         http,
         tcp_port,
         log_filter: Some(log.filter()),
+        log_file: log.file(),
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
         on_ready,
@@ -109,6 +110,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.wait_until_loaded()?;
     tracing::info!("TCP: listening on {tcp_name}");
     running.go_on_to(Stage::Serving);
+    systemd::ready();
     Ok(running)
 }
 
@@ -137,6 +139,7 @@ impl Running {
                 Ok(_) => {}
             }
         };
+        systemd::stopping();
         self.control.close_http();
         self.go_on_to(Stage::Closing);
         while open.contains(&true) {

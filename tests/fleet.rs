@@ -6,5 +6,6 @@ mod support;
 mod fleet {
     mod lookupd;
     mod metrics;
+    mod service;
     mod statsd;
 }

@@ -66,7 +66,7 @@ impl Announcer {
             topology: topology.subscribe(),
             answer_bytes_max: options.max_body_size,
         };
-        let starter = Starter::new(Arc::clone(&control), HttpClient::new(&options));
+        let starter = Starter::new(Arc::clone(&control), HttpClient::plain(&options));
         drop(options);
         Self {
             control,
@@ -202,7 +202,7 @@ fn identity(options: &Options) -> Vec<u8> {
 }
 
 /// An address and a port as they stand in a URL.
-fn join_host_port(host: &str, port: i64) -> String {
+pub(super) fn join_host_port(host: &str, port: i64) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

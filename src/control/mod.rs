@@ -7,6 +7,7 @@
 pub mod listener;
 pub mod metadata;
 pub mod shards;
+pub mod systemd;
 
 mod body;
 mod config;
@@ -31,7 +32,7 @@ pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
 use crate::limits::LOG_DROPS_REPORTED_EVERY;
-use crate::log::{DroppedLines, LogFilter};
+use crate::log::{DroppedLines, LogFile, LogFilter};
 use crate::options::Options;
 use lookupd::Announcer;
 use metadata::{Keeper, MetadataConfig};
@@ -54,6 +55,8 @@ pub struct ControlConfig {
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
     pub log_filter: Option<LogFilter>,
+    /// What SIGHUP opens again.
+    pub log_file: LogFile,
     /// Log lines that were dropped are reported, when there is a way to know.
     pub dropped_lines: Option<DroppedLines>,
     /// Topics and channels across restarts.
@@ -152,12 +155,14 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     if let Some(dropped) = config.dropped_lines {
         tokio::spawn(report_dropped_lines(dropped));
     }
+    let watched = Arc::clone(&control);
+    tokio::spawn(async move { systemd::feed_watchdog(&watched.shards).await });
     let announcer = Announcer::new(Arc::clone(&control), changed);
     let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
     let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
     let on_stop = config.on_stop;
     tokio::select! {
-        signal = signals.next() => on_stop(signal),
+        signal = signals.until_stop(&config.log_file) => on_stop(signal),
         _ = orders.close_http.wait_for(|close| *close) => {}
     }
     // A sender that is gone counts as the order to stop.
