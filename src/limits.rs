@@ -234,6 +234,18 @@ pub const LOOKUP_SHARDS_RETRY: Duration = Duration::from_secs(1);
 /// New topics for which nsqlookupds are asked for channels at a time; further ones wait.
 pub const TOPICS_STARTING_MAX: usize = 64;
 
+/// Questions to auth servers at a time; further clients wait for their turn.
+pub const AUTH_AT_ONCE_MAX: usize = 256;
+
+/// Patterns of topics and channels in what an auth server grants to one client.
+pub const AUTH_PATTERNS_MAX: usize = 256;
+
+/// Memory of one compiled pattern, in bytes; `\w`, which knows all of Unicode, takes some 70 KiB.
+pub const AUTH_PATTERN_BYTES_MAX: usize = 256 * 1024;
+
+/// Compiled patterns kept for the next client that is granted the same.
+pub const AUTH_PATTERNS_CACHED_MAX: usize = 1024;
+
 /// How long looking up the name of a statsd server may take (NSQ).
 pub const STATSD_RESOLVE_TIME_MAX: Duration = Duration::from_secs(1);
 

@@ -16,6 +16,7 @@ pub mod deadlines;
 pub mod delivery;
 pub mod eligible;
 pub mod figures;
+pub mod grant;
 pub mod identify;
 pub mod in_flight;
 pub mod message_id;

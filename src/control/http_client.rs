@@ -5,6 +5,7 @@ use crate::options::{Options, TlsVersion, split_host_port};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::http::uri::InvalidUri;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -82,7 +83,7 @@ impl HttpClient {
     /// Asks, and reads the JSON of the answer.
     ///
     /// # Errors
-    /// Why there is no such answer, for the log.
+    /// Why there is no such answer, for the log. The URL is not in it: it may hold a secret.
     pub(super) async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let body = self.answer(Method::GET, url, Bytes::new()).await?;
         serde_json::from_slice(&body).map_err(|error| error.to_string())
@@ -95,7 +96,7 @@ impl HttpClient {
         url: &str,
         body: Bytes,
     ) -> Result<Bytes, String> {
-        let mut uri: Uri = url.parse().map_err(|error| format!("{url:?}: {error}"))?;
+        let mut uri: Uri = url.parse().map_err(|error: InvalidUri| error.to_string())?;
         loop {
             let (status, answer) = self.exchange(&method, &uri, body.clone()).await?;
             if status == StatusCode::OK {
@@ -136,11 +137,10 @@ impl HttpClient {
                 None => pending().await,
             }
         };
-        let answer = tokio::select! {
+        tokio::select! {
             answer = exchange => answer,
             () = late => Err("no answer in time".to_owned()),
-        };
-        answer.map_err(|reason: String| format!("{method} {uri}: {reason}"))
+        }
     }
 }
 
@@ -180,12 +180,13 @@ fn roots(path: &str) -> Result<RootCertStore, String> {
 /// The same over HTTPS, at the port that the answer names.
 fn over_https(uri: &Uri, answer: &[u8]) -> Result<Uri, String> {
     let Forbidden { https_port } =
-        serde_json::from_slice(answer).map_err(|error| format!("{uri}: {error}"))?;
+        serde_json::from_slice(answer).map_err(|error| error.to_string())?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = split_host_port(authority).map_or(authority, |(host, _)| host);
     let authority = super::lookupd::join_host_port(host, https_port.into());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    format!("https://{authority}{path}").parse().map_err(|error| format!("{uri}: {error}"))
+    let uri = format!("https://{authority}{path}").parse();
+    uri.map_err(|error: InvalidUri| error.to_string())
 }
 
 /// The cause behind all that wraps it: hyper's own texts leave it out.

@@ -4,6 +4,7 @@
 //! it asks of their shards by mail ([`shards`]); a slow HTTP client, a large `/stats` or a stall
 //! here costs a shard nothing.
 
+pub mod auth;
 pub mod listener;
 pub mod metadata;
 pub mod shards;

@@ -101,7 +101,7 @@ async fn channels_elsewhere(
         let http = http.clone();
         questions.spawn(async move {
             tracing::info!("CI: querying nsqlookupd {url}");
-            http.get::<Channels>(&url).await
+            http.get::<Channels>(&url).await.map_err(|reason| format!("{url}: {reason}"))
         });
     }
     let (mut names, mut failures) = (BTreeSet::new(), Vec::new());
