@@ -1,7 +1,7 @@
 //! HTTP requests to others: nsqlookupd and auth servers, as NSQ's daemons make them.
 
 use crate::limits::HTTP_ANSWER_BYTES_MAX;
-use crate::options::{Options, TlsVersion, split_host_port};
+use crate::options::{Options, TlsVersion, read_roots, split_host_port};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -12,8 +12,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde::Deserialize;
@@ -56,8 +54,11 @@ impl HttpClient {
     /// # Errors
     /// NSQ's text, when that file cannot be used.
     pub(super) fn with_tls(options: &Options) -> Result<Self, String> {
-        let roots = roots(&options.tls_root_ca_file)
-            .map_err(|reason| format!("failed to build client TLS config - {reason}"))?;
+        let roots = match options.tls_root_ca_file.as_str() {
+            "" => native_roots(),
+            path => read_roots(path)
+                .map_err(|reason| format!("failed to build client TLS config - {reason}"))?,
+        };
         let TlsVersion(lowest) = options.tls_min_version;
         let versions: &[_] = if lowest > TLS_1_2 { &[&TLS13] } else { &[&TLS12, &TLS13] };
         Ok(Self::new(options, client_tls(roots, versions)))
@@ -158,23 +159,12 @@ fn client_tls(
         .with_no_client_auth()
 }
 
-/// Those in the file, or those the machine trusts.
-fn roots(path: &str) -> Result<RootCertStore, String> {
+/// Those the machine trusts.
+fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    if path.is_empty() {
-        // What cannot be read is trusted by nobody; a request that needs it says so.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return Ok(roots);
-    }
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| format!("{path}: {e}"))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| format!("{path}: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("{path}: {error}"))?;
-    }
-    if roots.is_empty() {
-        return Err("failed to append certificate to pool".to_owned());
-    }
-    Ok(roots)
+    // What cannot be read is trusted by nobody; a request that needs it says so.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 /// The same over HTTPS, at the port that the answer names.
@@ -229,7 +219,8 @@ mod tests {
             |path: &str| Options { tls_root_ca_file: path.to_owned(), ..Options::default() };
         let path = path.to_str().unwrap();
         let reason = HttpClient::with_tls(&options(path)).unwrap_err();
-        assert!(reason.starts_with(&format!("failed to build client TLS config - {path}: ")));
+        let expected = "failed to build client TLS config - open ";
+        assert_eq!(reason, format!("{expected}{path}: no such file or directory"));
         std::fs::write(path, "no certificate").unwrap();
         let reason = HttpClient::with_tls(&options(path)).unwrap_err();
         let expected = "failed to build client TLS config - failed to append certificate to pool";

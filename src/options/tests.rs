@@ -157,6 +157,18 @@ fn options_that_cannot_run_are_fatal() {
             &["--auth-http-address=a:1"],
             "--auth-http-address is set, but this version has no AUTH; run it without",
         ),
+        (
+            &["--tls-root-ca-file=/nonexistent", "--auth-http-request-method=put"],
+            "failed to build client TLS config - open /nonexistent: no such file or directory",
+        ),
+        (
+            &["--tls-root-ca-file=/dev/null"],
+            "failed to build client TLS config - failed to append certificate to pool",
+        ),
+        (
+            &["--statsd-address=a:1", "--statsd-interval=1s"],
+            "--statsd-interval must be more than 1s",
+        ),
         (&["--auth-http-request-method=put"], "--auth-http-request-method must be post or get"),
         (
             &["--e2e-processing-latency-percentile=1.5"],

@@ -1,6 +1,6 @@
 //! What makes a set of options unfit to run, and which options have no effect.
 
-use super::{Exit, ListenAddress, Options, TlsRequired};
+use super::{Exit, ListenAddress, Options, TlsRequired, read_roots};
 use crate::limits::{LOOKUPS_MAX, SHARDS_MAX};
 use serde_json::Value;
 use std::time::Duration;
@@ -73,6 +73,10 @@ fn check_security(options: &Options) -> Result<(), String> {
         options.tls_required == TlsRequired::No,
         "cannot require TLS client connections without TLS key and cert",
     )?;
+    if !options.tls_root_ca_file.is_empty() {
+        read_roots(&options.tls_root_ca_file)
+            .map_err(|reason| format!("failed to build client TLS config - {reason}"))?;
+    }
     require(
         options.auth_http_addresses.is_empty(),
         "--auth-http-address is set, but this version has no AUTH; run it without",
