@@ -10,7 +10,7 @@ pub use data_path::DataPath;
 
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
-use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort};
+use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::log::{self, Log};
 use crate::options::{Options, version_text};
 use crate::reactor::{ControlWaker, probe};
@@ -113,6 +113,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         http,
         tcp_port,
         log_filter: Some(log.filter()),
+        log_file: log.file(),
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
         health,
@@ -124,6 +125,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.wait_until_loaded()?;
     tracing::info!("TCP: listening on {tcp_name}");
     running.go_on_to(Stage::Serving);
+    systemd::ready();
     Ok(running)
 }
 
@@ -152,6 +154,7 @@ impl Running {
                 Ok(_) => {}
             }
         };
+        systemd::stopping();
         self.control.close_http();
         self.go_on_to(Stage::Closing);
         while open.contains(&true) {

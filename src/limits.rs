@@ -206,6 +206,53 @@ pub const METADATA_ASKERS_MAX: usize = 64;
 /// Topics brought back at a time when the daemon starts; a shard's inbox must hold that many.
 pub const RESTORED_AT_ONCE: usize = 256;
 
+/// nsqlookupds a daemon registers with at a time; a fleet has three to five.
+pub const LOOKUPS_MAX: usize = 64;
+
+/// How long connecting to an nsqlookupd, and each wait for its answer, may take (NSQ).
+pub const LOOKUP_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Time between two PINGs to an nsqlookupd (NSQ). It forgets a daemon after 300 s of silence.
+pub const LOOKUP_PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How long after a first failure an nsqlookupd is tried again; doubled with each further one.
+pub const LOOKUP_RETRY_MIN: Duration = Duration::from_millis(250);
+
+/// Longest time between two tries to reach an nsqlookupd (NSQ tries with every PING).
+pub const LOOKUP_RETRY_MAX: Duration = LOOKUP_PING_EVERY;
+
+/// Commands sent to an nsqlookupd before its answers are read: at some 140 bytes each they fit any
+/// socket's buffer, so that neither side waits for the other to read.
+pub const LOOKUP_PIPELINE_MAX: usize = 64;
+
+/// Least time between two looks at all topics for nsqlookupd, so that a burst of new ones is one.
+pub const LOOKUP_REST: Duration = Duration::from_millis(10);
+
+/// How long after shards did not answer they are asked again for what nsqlookupd has to know.
+pub const LOOKUP_SHARDS_RETRY: Duration = Duration::from_secs(1);
+
+/// New topics for which nsqlookupds are asked for channels at a time; further ones wait.
+pub const TOPICS_STARTING_MAX: usize = 64;
+
+/// Questions to auth servers at a time; further clients wait for their turn.
+pub const AUTH_AT_ONCE_MAX: usize = 256;
+
+/// Patterns of topics and channels in what an auth server grants to one client.
+pub const AUTH_PATTERNS_MAX: usize = 256;
+
+/// Memory of one compiled pattern, in bytes; `\w`, which knows all of Unicode, takes some 70 KiB.
+pub const AUTH_PATTERN_BYTES_MAX: usize = 256 * 1024;
+
+/// Compiled patterns kept for the next client that is granted the same.
+pub const AUTH_PATTERNS_CACHED_MAX: usize = 1024;
+
+/// How long looking up the name of a statsd server may take (NSQ).
+pub const STATSD_RESOLVE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Largest answer read from an HTTP server of others (nsqlookupd, auth), in bytes: 100 000 channels
+/// of 64 bytes.
+pub const HTTP_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 const _: () = assert!(RESTORED_AT_ONCE <= CONTROL_MAIL_MAX);
 const _: () = assert!(HTTP_BODY_BYTES_MAX >= 2 * BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(HTTP_IDLE_TIME_MAX.as_secs() > ADMIN_REPLY_WAIT_MAX.as_secs());

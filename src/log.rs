@@ -4,9 +4,12 @@
 //! below the level in force is dropped at its call site. Writing happens on a thread of its own:
 //! when standard error is not read fast enough lines are dropped and counted, and nobody waits.
 
+mod file;
 mod format;
 #[cfg(test)]
 mod tests;
+
+pub use self::file::LogFile;
 
 use self::format::{Json, Text};
 use crate::limits::LOG_LINES_QUEUED_MAX;
@@ -56,6 +59,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 pub struct Log {
     filter: LogFilter,
+    file: LogFile,
     dropped: ErrorCounter,
     /// Dropping it writes what is queued and ends the writer's thread.
     _writer: WorkerGuard,
@@ -123,12 +127,17 @@ impl Log {
         let dropped = writer.error_counter();
         let (subscriber, filter) = subscriber(level, format, prefix, writer);
         tracing::subscriber::set_global_default(subscriber).expect("logging begins once");
-        Self { filter, dropped, _writer: guard }
+        Self { filter, file: LogFile::of_standard_error(), dropped, _writer: guard }
     }
 
     /// A handle to change the level with.
     pub fn filter(&self) -> LogFilter {
         self.filter.clone()
+    }
+
+    /// The file that lines go to, if they go to one.
+    pub fn file(&self) -> LogFile {
+        self.file.clone()
     }
 
     /// Lines dropped since the start because standard error was not read fast enough.

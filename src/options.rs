@@ -11,6 +11,7 @@ mod defaults;
 pub mod duration;
 mod exit;
 mod flags;
+mod roots;
 mod validate;
 mod value;
 
@@ -18,6 +19,7 @@ pub use address::{ListenAddress, split_host_port};
 pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
+pub use roots::read_roots;
 pub use validate::by_name;
 pub use value::{IoDriver, TlsRequired, TlsVersion};
 
@@ -111,6 +113,18 @@ fn matches(command: &clap::Command, flags: &[String]) -> Result<clap::ArgMatches
 
 fn options_of(matches: &clap::ArgMatches) -> Options {
     Options::from_arg_matches(matches).expect("the matches come from the same table")
+}
+
+/// A file's text; an error as Go words it.
+fn read_file(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("open {path}: {reason}")
+    })
 }
 
 /// `--name` of `--name=value`.

@@ -6,6 +6,7 @@
 //! time.
 
 use super::durability::Durability;
+use super::figures::Figure;
 use super::mail::Refusal;
 use crate::protocol::name::{ChannelName, TopicName};
 use ringmain_storage::request::LogKey;
@@ -89,6 +90,8 @@ pub enum AdminRequest {
         /// Where to start: 0, then `SessionsPage::next`.
         from: u32,
     },
+    /// To each shard: what it says of itself as a whole.
+    Figures,
 }
 
 /// What to publish over HTTP.
@@ -116,6 +119,8 @@ pub enum TopicAction {
     Unpause,
     /// Promise this of publishes from now on.
     SetDurability(Durability),
+    /// A new topic has the channels that lookups know of: begin the flow to channels.
+    Start,
 }
 
 /// An operation on a channel.
@@ -156,6 +161,8 @@ pub enum AdminReply {
     Topics(TopicsPage),
     /// A page of connections.
     Sessions(SessionsPage),
+    /// A shard's figures.
+    Figures(Vec<Figure>),
 }
 
 impl AdminReply {
@@ -208,6 +215,8 @@ pub struct TopicStats {
     pub has_own_durability: bool,
     /// Bytes of its log on disk.
     pub log_bytes: u64,
+    /// Whether it waits for [`TopicAction::Start`].
+    pub starting: bool,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }

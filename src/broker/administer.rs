@@ -50,6 +50,7 @@ impl Shard {
                 AdminReply::Topics(self.topics_page(from, topic, channel))
             }
             AdminRequest::SessionsPage { from } => AdminReply::Sessions(self.sessions_page(from)),
+            AdminRequest::Figures => AdminReply::Figures(self.figures()),
         })
     }
 
@@ -96,6 +97,10 @@ impl Shard {
             }
             TopicAction::Unpause => {
                 topic.paused = false;
+                self.flow(now, id.index);
+            }
+            TopicAction::Start => {
+                topic.starting = false;
                 self.flow(now, id.index);
             }
         }

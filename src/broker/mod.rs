@@ -16,6 +16,8 @@ pub mod consume;
 pub mod deadlines;
 pub mod delivery;
 pub mod eligible;
+pub mod figures;
+pub mod grant;
 pub mod identify;
 pub mod in_flight;
 pub mod logged;

@@ -157,7 +157,8 @@ impl Shard {
         if index >= self.topics.len() {
             self.topics.resize_with(index + 1, || None);
         }
-        let topic = Topic::new(id, name, self.config.node, self.config.durability);
+        let mut topic = Topic::new(id, name, self.config.node, self.config.durability);
+        topic.starting = self.new_topics_wait;
         self.topics[index] = Some(Box::new(topic));
         if self.is_loading && !name.is_ephemeral() {
             self.actions.push(Action::FindLog { topic: id, name });

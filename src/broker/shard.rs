@@ -82,6 +82,8 @@ pub struct Shard {
     pub outboxes: Vec<Vec<Mail>>,
     /// Sessions that have output, by slot; drained at the end of a turn.
     pub dirty_sessions: Vec<u32>,
+    /// Whether a new topic keeps its messages until the control thread has created its channels.
+    pub new_topics_wait: bool,
     pub(super) sessions: Slab<Session>,
     pub(super) topics: Vec<Option<Box<Topic>>>,
     pub(super) channels: Slab<Channel>,
@@ -137,6 +139,7 @@ impl Shard {
             actions: Vec::new(),
             outboxes: (0..shards).map(|_| Vec::new()).collect(),
             dirty_sessions: Vec::new(),
+            new_topics_wait: false,
             sessions: Slab::new(),
             topics: Vec::new(),
             channels: Slab::new(),

@@ -73,6 +73,7 @@ impl Shard {
             durability: topic.durability,
             has_own_durability: topic.has_own_durability,
             log_bytes: topic.log.as_ref().map_or(0, |log| log.log.segment_bytes()),
+            starting: topic.starting,
             channels,
         })
     }

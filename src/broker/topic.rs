@@ -20,6 +20,9 @@ pub struct Topic {
     pub name: TopicName,
     /// Whether messages stay in `queue`.
     pub paused: bool,
+    /// Whether they stay there because the control thread has yet to create channels that
+    /// lookups know of; ends with [`super::admin::TopicAction::Start`].
+    pub starting: bool,
     /// Its channels, by slot, in the order they were created: what a publish walks.
     pub channels: Vec<u32>,
     /// The same, by name.
@@ -56,6 +59,7 @@ impl Topic {
             id,
             name,
             paused: false,
+            starting: false,
             channels: Vec::new(),
             channels_by_name: BTreeMap::new(),
             durability,
@@ -98,6 +102,6 @@ impl Topic {
 
     /// Whether a publish goes straight to the channels.
     pub fn flows(&self) -> bool {
-        !self.paused && !self.channels.is_empty()
+        !self.paused && !self.starting && !self.channels.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 use super::body;
 use super::response::{Fault, INTERNAL_ERROR, Reply};
 use super::state::Control;
+use crate::limits::LOOKUPS_MAX;
 use crate::log::LogLevel;
 use crate::options;
 use axum::extract::{Path, Request, State};
@@ -51,9 +52,13 @@ pub(super) async fn change(
             }
         }
         "nsqlookupd_tcp_addresses" => {
-            let addresses = serde_json::from_slice(&value).map_err(|_| INVALID_VALUE)?;
+            let addresses: Option<Vec<String>> =
+                serde_json::from_slice(&value).map_err(|_| INVALID_VALUE)?;
+            let addresses = addresses.unwrap_or_default();
+            if addresses.len() > LOOKUPS_MAX {
+                return Err(INVALID_VALUE);
+            }
             control.options.send_modify(|options| options.nsqlookupd_tcp_addresses = addresses);
-            tracing::warn!("{name} changed without effect: nsqlookupd is not supported yet");
         }
         _ => return Err(INVALID_OPTION),
     }

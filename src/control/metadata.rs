@@ -21,13 +21,32 @@ use crate::broker::admin::{AdminReply, AdminRequest, TopicStats};
 use crate::limits::{METADATA_ASKERS_MAX, METADATA_REST, METADATA_RETRY};
 use document::{Channel, Topic};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Says, from any thread, that there are other topics or channels than before. It neither blocks
 /// nor grows: what is said before anybody listens counts once.
 #[derive(Debug, Clone, Default)]
-pub struct MetadataChanged(Arc<Notify>);
+pub struct MetadataChanged(Arc<Marks>);
+
+/// What a topic or channel that came or went means to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It survives a restart.
+    Lasting,
+    /// It does not.
+    Ephemeral,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// For the [`Keeper`].
+    lasting: Notify,
+    /// For lookups.
+    any: Notify,
+    new_topics_wait: AtomicBool,
+}
 
 /// Where the metadata comes from and goes to.
 pub struct MetadataConfig {
@@ -55,8 +74,33 @@ type Asker = oneshot::Sender<bool>;
 
 impl MetadataChanged {
     /// Something has changed.
-    pub fn note(&self) {
-        self.0.notify_one();
+    pub fn note(&self, change: Change) {
+        if change == Change::Lasting {
+            self.0.lasting.notify_one();
+        }
+        self.0.any.notify_one();
+    }
+
+    /// Whether topics that are created now keep their messages until they are told to start.
+    pub fn do_new_topics_wait(&self) -> bool {
+        self.0.new_topics_wait.load(Ordering::Relaxed)
+    }
+
+    /// Has topics wait, or not, that shards create from their next turn on.
+    pub(super) fn let_new_topics_wait(&self, wait: bool) {
+        self.0.new_topics_wait.store(wait, Ordering::Relaxed);
+    }
+
+    /// Waits for a change of any kind.
+    pub(super) async fn any(&self) {
+        self.0.any.notified().await;
+    }
+
+    /// Waits for a change that survives a restart, and no less than until `rested`: changes of
+    /// that time go together.
+    async fn lasting_after(&self, rested: Instant) {
+        self.0.lasting.notified().await;
+        sleep_until(rested).await;
     }
 }
 
@@ -84,7 +128,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 Some(asker) = self.asked.recv() => askers.push(asker),
-                () = change_after(&self.changed, rested) => {}
+                () = self.changed.lasting_after(rested) => {}
                 // A sender that is gone counts as the order to stop.
                 _ = stop.wait_for(|stop| *stop) => return self,
             }
@@ -101,7 +145,7 @@ impl Keeper {
             rested = Instant::now() + started.elapsed().max(METADATA_REST);
             if !written {
                 rested = Instant::now() + METADATA_RETRY;
-                self.changed.note();
+                self.changed.0.lasting.notify_one();
             }
         }
     }
@@ -126,12 +170,6 @@ impl Keeper {
         let saved = tokio::task::spawn_blocking(save).await;
         saved.expect("a panic of a thread ends the process")
     }
-}
-
-/// Waits for a change, and no less than until `rested`: changes of that time go together.
-async fn change_after(changed: &MetadataChanged, rested: Instant) {
-    changed.0.notified().await;
-    sleep_until(rested).await;
 }
 
 /// What of all shards' topics survives a restart, in no order.

@@ -4,15 +4,19 @@
 //! it asks of their shards by mail ([`shards`]); a slow HTTP client, a large `/stats` or a stall
 //! here costs a shard nothing.
 
+pub mod auth;
 pub mod health;
 pub mod listener;
 pub mod metadata;
 pub mod shards;
+pub mod systemd;
 
 mod body;
 mod config;
 mod connections;
 mod entities;
+mod http_client;
+mod lookupd;
 mod node;
 mod publish;
 mod query;
@@ -30,8 +34,9 @@ pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
 use crate::limits::LOG_DROPS_REPORTED_EVERY;
-use crate::log::{DroppedLines, LogFilter};
+use crate::log::{DroppedLines, LogFile, LogFilter};
 use crate::options::Options;
+use lookupd::Announcer;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
 use std::convert::Infallible;
@@ -52,6 +57,8 @@ pub struct ControlConfig {
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
     pub log_filter: Option<LogFilter>,
+    /// What SIGHUP opens again.
+    pub log_file: LogFile,
     /// Log lines that were dropped are reported, when there is a way to know.
     pub dropped_lines: Option<DroppedLines>,
     /// Topics and channels across restarts.
@@ -127,12 +134,13 @@ struct Orders {
 
 async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
     let http_port = config.http.as_ref().map_or(0, HttpListener::port);
+    let changed = config.metadata.changed.clone();
     let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(
         config.options,
         config.shards,
         state::Ports { tcp: config.tcp_port, http: http_port },
-        config.log_filter,
+        (config.log_filter, config.dropped_lines.clone()),
         persist,
         config.health,
     ));
@@ -152,9 +160,14 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     if let Some(dropped) = config.dropped_lines {
         tokio::spawn(report_dropped_lines(dropped));
     }
+    let watched = Arc::clone(&control);
+    tokio::spawn(async move { systemd::feed_watchdog(&watched.shards).await });
+    let announcer = Announcer::new(Arc::clone(&control), changed);
+    let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
+    let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
     let on_stop = config.on_stop;
     tokio::select! {
-        signal = signals.next() => on_stop(signal),
+        signal = signals.until_stop(&config.log_file) => on_stop(signal),
         _ = orders.close_http.wait_for(|close| *close) => {}
     }
     // A sender that is gone counts as the order to stop.
@@ -162,6 +175,8 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     if let Some(http) = http {
         http.await.expect("a panic of a task ends the process");
     }
+    announcer.await.expect("a panic of a task ends the process");
+    statsd.await.expect("a panic of a task ends the process");
     drop(orders.http);
     let keeper = keeper.await.expect("a panic of a task ends the process");
     keeper.persist(&control.shards).await;

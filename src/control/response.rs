@@ -20,6 +20,8 @@ pub(super) enum Reply {
     Empty,
     /// Text as it is.
     Text(String),
+    /// Prometheus' text format.
+    Metrics(String),
     /// A JSON document.
     Json(Vec<u8>),
 }
@@ -37,6 +39,7 @@ pub(super) const METHOD_NOT_ALLOWED: Fault =
     Fault(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const NSQ_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-nsq-content-type");
 const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
@@ -61,6 +64,7 @@ impl IntoResponse for Reply {
             Self::Text(text) => {
                 ([(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)], text).into_response()
             }
+            Self::Metrics(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
             Self::Json(bytes) => {
                 ([(CONTENT_TYPE, JSON), (NSQ_CONTENT_TYPE, NSQ_VERSION)], bytes).into_response()
             }

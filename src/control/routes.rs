@@ -45,12 +45,13 @@ const fn unlogged(
     Route { method, path, logged: false, serve }
 }
 
-static ROUTES: [Route; 17] = [
+static ROUTES: [Route; 18] = [
     route(Method::GET, "/ping", || get(node::ping)),
     route(Method::GET, "/info", || get(node::describe)),
     unlogged(Method::POST, "/pub", || post(publish::one)),
     unlogged(Method::POST, "/mpub", || post(publish::many)),
     route(Method::GET, "/stats", || get(stats::stats)),
+    route(Method::GET, "/metrics", || get(stats::prometheus::metrics)),
     route(Method::POST, "/topic/create", || post(entities::create_topic)),
     route(Method::POST, "/topic/delete", || post(entities::delete_topic)),
     route(Method::POST, "/topic/empty", || post(entities::empty_topic)),

@@ -1,7 +1,8 @@
-//! SIGINT and SIGTERM, watched by the control thread for the whole process.
+//! SIGINT, SIGTERM and SIGHUP, watched by the control thread for the whole process.
 
+use crate::log::LogFile;
 use std::io;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal as Watch, SignalKind, signal};
 
 /// What asked the daemon to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,10 +13,19 @@ pub enum StopSignal {
     Terminate,
 }
 
-/// The watch on both.
+/// What has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Stop(StopSignal),
+    /// SIGHUP, as after the rotation of log files.
+    HangUp,
+}
+
+/// The watch on all three.
 pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
+    interrupt: Watch,
+    terminate: Watch,
+    hang_up: Watch,
 }
 
 impl Signals {
@@ -24,14 +34,38 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     /// The next of them to arrive.
-    pub(super) async fn next(&mut self) -> StopSignal {
+    pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => StopSignal::Interrupt,
-            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.interrupt.recv() => Signal::Stop(StopSignal::Interrupt),
+            _ = self.terminate.recv() => Signal::Stop(StopSignal::Terminate),
+            _ = self.hang_up.recv() => Signal::HangUp,
+        }
+    }
+
+    /// Obeys each SIGHUP until something asks the daemon to stop.
+    pub(super) async fn until_stop(&mut self, log_file: &LogFile) -> StopSignal {
+        loop {
+            match self.next().await {
+                Signal::Stop(signal) => return signal,
+                Signal::HangUp => reopen(log_file),
+            }
+        }
+    }
+}
+
+fn reopen(log_file: &LogFile) {
+    let path = log_file.path().map(|path| path.display().to_string());
+    match (log_file.reopen(), path) {
+        (Ok(()), Some(path)) => tracing::info!("SIGHUP: log file {path} opened again"),
+        (Ok(()), None) => tracing::info!("SIGHUP: standard error is no file, nothing to reopen"),
+        (Err(error), path) => {
+            let path = path.unwrap_or_default();
+            tracing::error!("SIGHUP: log file {path} cannot be opened again - {error}");
         }
     }
 }

@@ -3,8 +3,9 @@
 use super::health::Health;
 use super::metadata::Persist;
 use super::shards::{ShardPort, Shards};
+use super::stats::statsd;
 use crate::limits::{BODY_PERMIT_BYTES, HTTP_BODY_BYTES_MAX, HTTP_STATS_AT_ONCE_MAX};
-use crate::log::LogFilter;
+use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ pub(super) struct Control {
     pub(super) log_filter: Option<LogFilter>,
     /// How the topics' logs are.
     pub(super) health: Health,
+    pub(super) dropped_lines: Option<DroppedLines>,
     /// For what must be on disk before it is answered.
     pub(super) persist: Persist,
     /// `/stats` holds a snapshot of everything in memory: only so many at once.
@@ -39,13 +41,24 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(
-        options: Options,
+        mut options: Options,
         shards: Vec<ShardPort>,
         ports: Ports,
-        log_filter: Option<LogFilter>,
+        (log_filter, dropped_lines): (Option<LogFilter>, Option<DroppedLines>),
         persist: Persist,
         health: Health,
     ) -> Self {
+        // What is not said otherwise is what is listened on, as `/config` shows it from here on.
+        let announced = [
+            (&mut options.broadcast_tcp_port, ports.tcp),
+            (&mut options.broadcast_http_port, ports.http),
+        ];
+        for (announced, real) in announced {
+            if *announced == 0 {
+                *announced = u16::try_from(real).unwrap_or_default();
+            }
+        }
+        options.statsd_prefix = statsd::prefix(&options);
         Self {
             shards: Shards::new(shards),
             options: watch::Sender::new(options),
@@ -53,6 +66,7 @@ impl Control {
             started: Instant::now(),
             started_at: jiff::Timestamp::now(),
             log_filter,
+            dropped_lines,
             persist,
             health,
             stats_turns: Semaphore::new(HTTP_STATS_AT_ONCE_MAX),

@@ -1,8 +1,11 @@
-//! `/stats`: gathers every shard's pages and shows them as JSON or text.
+//! Statistics: gathers every shard's pages, and shows them on `/stats` as JSON or text, on
+//! `/metrics` to Prometheus, and to statsd.
 
 mod json;
 mod memory;
+pub(super) mod prometheus;
 mod snapshot;
+pub(super) mod statsd;
 mod text;
 
 use super::entities::Parameters;

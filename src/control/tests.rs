@@ -48,6 +48,7 @@ impl Daemon {
             http: Some(http),
             tcp_port: 4150,
             log_filter: None,
+            log_file: LogFile::default(),
             dropped_lines: None,
             metadata: metadata_in(&directory),
             on_ready: Box::new(move |outcome| ready.send(outcome).unwrap()),

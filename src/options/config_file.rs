@@ -20,14 +20,7 @@ const COMMAND_LINE_ONLY: [&str; 4] = ["config", "version", "verbose", "worker_id
 pub(super) fn flags(command: &clap::Command, path: &str) -> Result<Vec<String>, Exit> {
     let unreadable =
         |reason: &str| Exit::fatal(&format!("failed to load config file {path} - {reason}"));
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            _ => error.to_string(),
-        };
-        unreadable(&format!("open {path}: {reason}"))
-    })?;
+    let text = super::read_file(path).map_err(|reason| unreadable(&reason))?;
     let table: toml::Table =
         text.parse().map_err(|error: toml::de::Error| unreadable(error.to_string().trim_end()))?;
 

@@ -50,11 +50,14 @@ impl Exit {
         if fault.name == "e2e-processing-latency-percentile" {
             return Self::plain(&fault.reason);
         }
-        let FlagFault { name, value, reason, boolean } = fault;
+        let FlagFault { name, value, reason, boolean, nearest } = fault;
+        let nearest = nearest.map(|flag| format!("\ndid you mean -{flag}?")).unwrap_or_default();
         Self::usage(
             command,
             &match error.kind() {
-                ErrorKind::UnknownArgument => format!("flag provided but not defined: -{name}"),
+                ErrorKind::UnknownArgument => {
+                    format!("flag provided but not defined: -{name}{nearest}")
+                }
                 ErrorKind::InvalidValue if reason.is_empty() => {
                     format!("flag needs an argument: -{name}")
                 }
@@ -84,6 +87,8 @@ pub(super) struct FlagFault {
     pub(super) reason: String,
     /// Whether Go words this flag's errors as a boolean's.
     boolean: bool,
+    /// The flag that an unknown one resembles, if there is one.
+    nearest: Option<String>,
 }
 
 impl FlagFault {
@@ -100,18 +105,29 @@ impl FlagFault {
         Self {
             boolean: known.is_some_and(|known| is_boolean(known.get_value_parser())),
             value: text(ContextKind::InvalidValue),
+            nearest: match error.get(ContextKind::SuggestedArg) {
+                Some(ContextValue::String(flag)) => {
+                    Some(flag.trim_start_matches('-').split(' ').next().unwrap_or_default().into())
+                }
+                _ => None,
+            },
             reason: std::error::Error::source(error).map(ToString::to_string).unwrap_or_default(),
             name,
         }
     }
 }
 
-/// The usage text, laid out as Go's `flag` package does.
+/// The usage text, laid out as Go's `flag` package does; what is not nsqd's comes last.
 fn usage(command: &clap::Command) -> String {
     let mut text = format!("Usage of {}:\n", command.get_name());
     let mut flags: Vec<_> = command.get_arguments().collect();
-    flags.sort_by_key(|flag| flag.get_long());
+    flags.sort_by_key(|flag| (flag.get_help_heading(), flag.get_long()));
+    let mut heading = None;
     for flag in flags {
+        if let Some(next) = flag.get_help_heading().filter(|next| heading != Some(*next)) {
+            writeln!(text, "{next}:").expect("strings take all text");
+            heading = Some(next);
+        }
         let name = flag.get_long().expect("every argument is a flag");
         let value = if is_boolean(flag.get_value_parser()) { "" } else { " value" };
         let help = flag.get_help().map(ToString::to_string).unwrap_or_default();

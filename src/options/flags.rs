@@ -16,6 +16,9 @@ use clap::ArgAction::Set;
 use serde::Serialize;
 use std::time::Duration;
 
+/// Where `-help` shows the flags that nsqd does not have.
+pub(super) const OURS: &str = "Flags that nsqd does not have";
+
 /// What the daemon was told, checked.
 #[derive(Debug, Clone, PartialEq, clap::Parser, Serialize)]
 #[command(name = "nsqd", args_override_self = true)]
@@ -37,6 +40,7 @@ pub struct Options {
     pub log_prefix: String,
     /// form of log lines: text, or json for one object per line
     #[arg(long, default_value = "text", value_parser = log_format)]
+    #[arg(help_heading = OURS)]
     pub log_format: LogFormat,
     /// has no effect any more (use --log-level)
     #[arg(long, action = Set, default_value = "false", value_parser = boolean)]
@@ -53,12 +57,15 @@ pub struct Options {
 
     /// threads that serve clients and own topics, one per core (default: the cores available)
     #[arg(long, default_value_t = defaults::shards(), value_parser = integer::<usize>)]
+    #[arg(help_heading = OURS)]
     pub shards: usize,
     /// what moves bytes: auto or uring
     #[arg(long, default_value = "auto", value_parser = io_driver)]
+    #[arg(help_heading = OURS)]
     pub io: IoDriver,
     /// bytes of messages the whole daemon keeps in memory (default: half of what is available)
     #[arg(long, default_value_t = defaults::memory_budget(), value_parser = integer::<u64>)]
+    #[arg(help_heading = OURS)]
     pub memory_budget: u64,
 
     /// where clients connect: host:port, or the path of a unix socket

@@ -103,6 +103,15 @@ fn faulty_flags_are_refused_in_the_words_of_go() {
     for (arguments, expected) in cases {
         assert_eq!(refused(arguments), ((*expected).to_owned(), 2), "{arguments:?}");
     }
+    for (unknown, nearest) in [
+        ("-mem-que-size=1", "mem-queue-size"),
+        ("-lookupd-tcp-adress=a:1", "lookupd-tcp-address"),
+        ("-statsd-addr=a:1", "statsd-address"),
+    ] {
+        let exit = parsed(&[unknown]).unwrap_err();
+        let expected = format!("\ndid you mean -{nearest}?\nUsage of nsqd:\n");
+        assert!(exit.stderr.contains(&expected), "{unknown}: {}", exit.stderr);
+    }
     let (line, code) = refused(&["--io=epoll"]);
     assert!(line.contains("no epoll driver"), "{line}");
     assert_eq!(code, 2);
@@ -119,6 +128,9 @@ fn help_and_version_leave_with_status_0() {
         assert!(exit.stderr.starts_with("Usage of nsqd:\n  -auth-http-address value\n    \t"));
         assert!(exit.stderr.contains("\n  -deflate\n"), "booleans stand alone");
         assert!(exit.stderr.contains("(default 0.0.0.0:4150)\n"));
+        let (nsqds, ours) = exit.stderr.split_once("Flags that nsqd does not have:\n").unwrap();
+        assert!(nsqds.contains("  -worker-id\n") && !nsqds.contains("  -shards "));
+        assert!(ours.contains("  -shards value\n") && ours.contains("  -memory-budget value\n"));
     }
     let exit = parsed(&["--version"]).unwrap_err();
     assert_eq!((exit.code, exit.stderr.as_str()), (0, ""));
@@ -144,6 +156,18 @@ fn options_that_cannot_run_are_fatal() {
         (
             &["--auth-http-address=a:1"],
             "--auth-http-address is set, but this version has no AUTH; run it without",
+        ),
+        (
+            &["--tls-root-ca-file=/nonexistent", "--auth-http-request-method=put"],
+            "failed to build client TLS config - open /nonexistent: no such file or directory",
+        ),
+        (
+            &["--tls-root-ca-file=/dev/null"],
+            "failed to build client TLS config - failed to append certificate to pool",
+        ),
+        (
+            &["--statsd-address=a:1", "--statsd-interval=1s"],
+            "--statsd-interval must be more than 1s",
         ),
         (&["--auth-http-request-method=put"], "--auth-http-request-method must be post or get"),
         (
@@ -242,13 +266,15 @@ fn options_without_effect_are_warned_of_once() {
         "-lookupd-tcp-address=b:1",
         "-enable-experiment=unheard-of",
         "-statsd-interval=60s",
+        "-sync-every=1",
+        "-sync-every=2",
         "-verbose",
     ])
     .unwrap();
     assert_eq!(
         options.warnings,
         [
-            "option nsqlookupd_tcp_addresses has no effect: nsqlookupd is not supported yet",
+            "option sync_every has no effect: messages are not written to disk yet",
             "--verbose has no effect: use --log-level",
         ]
     );

@@ -1,17 +1,13 @@
 //! What makes a set of options unfit to run, and which options have no effect.
 
-use super::{Exit, ListenAddress, Options, TlsRequired};
-use crate::limits::SHARDS_MAX;
+use super::{Exit, ListenAddress, Options, TlsRequired, read_roots};
+use crate::limits::{LOOKUPS_MAX, SHARDS_MAX};
 use serde_json::Value;
+use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 22] = [
-    ("broadcast_http_port", NO_LOOKUP),
-    ("broadcast_tcp_port", NO_LOOKUP),
-    ("nsqlookupd_tcp_addresses", NO_LOOKUP),
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 11] = [
     ("auth_http_request_method", NO_AUTH),
-    ("http_client_connect_timeout", NO_LOOKUP),
-    ("http_client_request_timeout", NO_LOOKUP),
     ("https_address", NO_TLS),
     ("tls_min_version", NO_TLS),
     ("tls_root_ca_file", NO_TLS),
@@ -20,22 +16,14 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 22] = [
     ("snappy", NO_COMPRESSION),
     ("queue_scan_selection_count", NO_SCAN),
     ("queue_scan_worker_pool_max", NO_SCAN),
-    ("statsd_address", NO_STATSD),
-    ("statsd_interval", NO_STATSD),
-    ("statsd_mem_stats", NO_STATSD),
-    ("statsd_prefix", NO_STATSD),
-    ("statsd_udp_packet_size", NO_STATSD),
-    ("statsd_exclude_ephemeral", NO_STATSD),
     ("e2e_processing_latency_percentiles", NO_PERCENTILES),
     ("e2e_processing_latency_window_time", NO_PERCENTILES),
 ];
 
-const NO_LOOKUP: &str = "nsqlookupd is not supported yet";
 const NO_AUTH: &str = "auth servers are not supported yet";
 const NO_TLS: &str = "TLS is not supported yet";
 const NO_COMPRESSION: &str = "compression is not supported yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
-const NO_STATSD: &str = "statsd is not supported yet";
 const NO_PERCENTILES: &str = "processing times are not measured yet";
 
 /// Checks the options, in NSQ's order of evaluation, and completes them.
@@ -62,6 +50,8 @@ fn check(options: &Options) -> Result<(), String> {
         }
     }
     check_numbers(options)?;
+    let few = options.nsqlookupd_tcp_addresses.len() <= LOOKUPS_MAX;
+    require(few, &format!("--lookupd-tcp-address can be given {LOOKUPS_MAX} times at most"))?;
     for address in [&options.tcp_address, &options.http_address] {
         ListenAddress::parse(address)
             .map_err(|reason| format!("listen ({address}) failed - {reason}"))?;
@@ -79,6 +69,10 @@ fn check_security(options: &Options) -> Result<(), String> {
         options.tls_required == TlsRequired::No,
         "cannot require TLS client connections without TLS key and cert",
     )?;
+    if !options.tls_root_ca_file.is_empty() {
+        read_roots(&options.tls_root_ca_file)
+            .map_err(|reason| format!("failed to build client TLS config - {reason}"))?;
+    }
     require(
         options.auth_http_addresses.is_empty(),
         "--auth-http-address is set, but this version has no AUTH; run it without",
@@ -96,7 +90,13 @@ fn check_numbers(options: &Options) -> Result<(), String> {
     require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
     require(options.max_bytes_per_file > 0, "--max-bytes-per-file must be positive")?;
     require(!options.sync_timeout.is_zero(), "--sync-timeout must be positive")?;
-    require(options.memory_budget > 0, "--memory-budget must be positive")
+    require(options.memory_budget > 0, "--memory-budget must be positive")?;
+    if !options.statsd_address.is_empty() {
+        let interval = options.statsd_interval > Duration::from_secs(1);
+        require(interval, "--statsd-interval must be more than 1s")?;
+        require(options.statsd_udp_packet_size > 0, "--statsd-udp-packet-size must be positive")?;
+    }
+    Ok(())
 }
 
 fn require(holds: bool, otherwise: &str) -> Result<(), String> {

@@ -99,7 +99,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 
 /// Reads one percentile.
 pub(super) fn percentile(text: &str) -> Result<f64, String> {
-    text.trim().parse().map_err(|_| format!("Could not parse: {text}"))
+    text.parse().map_err(|_| format!("Could not parse: {text}"))
 }
 
 /// Reads a level's word.

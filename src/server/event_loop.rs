@@ -159,6 +159,7 @@ impl EventLoop {
     /// One turn. Returns whether the next may wait: nothing is left to do right away.
     fn turn(&mut self) -> bool {
         self.now = self.clock.read();
+        self.shard.new_topics_wait = !self.loading && self.metadata.do_new_topics_wait();
         while let Some(completion) = self.reactor.next() {
             self.complete(completion);
             self.act();
@@ -260,8 +261,8 @@ impl EventLoop {
                 if let Notice::LogState(topic, state) = &notice {
                     self.health.note(topic, *state);
                 }
-                if !self.loading && super::notices::changes_metadata(&notice) {
-                    self.metadata.note();
+                if !self.loading {
+                    super::notices::mark(&notice, &self.metadata);
                 }
             }
             Action::Resume(key) => self.schedule_resume(key),
@@ -304,7 +305,10 @@ impl EventLoop {
             let ticket = self.next_ticket;
             self.next_ticket += 1;
             match self.shard.administer(self.now, request, ticket) {
-                Some(answer) => {
+                Some(mut answer) => {
+                    if let AdminReply::Figures(figures) = &mut answer {
+                        figures.extend(super::figures::of(&self.reactor.counters()));
+                    }
                     let _ = reply.send(answer);
                 }
                 None => {

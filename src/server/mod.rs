@@ -8,6 +8,7 @@ pub mod clock;
 pub mod connection;
 pub mod event_loop;
 
+mod figures;
 mod flush;
 mod logs;
 mod mail;

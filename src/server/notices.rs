@@ -1,19 +1,21 @@
 //! What the broker wants an operator to know, in NSQ's words.
 
 use crate::broker::action::Notice;
+use crate::control::metadata::{Change, MetadataChanged};
 use ringmain_storage::log::State;
 
-/// Whether there is another topic or channel than before among those that survive a restart.
-pub(super) fn changes_metadata(notice: &Notice) -> bool {
-    match notice {
+/// Says that there is another topic or channel than before, if there is.
+pub(super) fn mark(notice: &Notice, changed: &MetadataChanged) {
+    let lasting = match notice {
         Notice::TopicCreated(topic) | Notice::TopicDeleting(topic) => !topic.is_ephemeral(),
         Notice::ChannelCreated(topic, channel) => !topic.is_ephemeral() && !channel.is_ephemeral(),
         Notice::ChannelDeleting(channel) => !channel.is_ephemeral(),
         Notice::LogState(..)
         | Notice::LogReport(..)
         | Notice::LogLost { .. }
-        | Notice::ClientError { .. } => false,
-    }
+        | Notice::ClientError { .. } => return,
+    };
+    changed.note(if lasting { Change::Lasting } else { Change::Ephemeral });
 }
 
 /// Writes a notice to the log.

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod http;
+pub(crate) mod lookupd;
 pub(crate) mod matrix;
 pub(crate) mod stream;
 pub(crate) mod wait;

@@ -66,6 +66,11 @@ impl Snapshot {
         sessions.filter(|session| !session.publish_counts.is_empty())
     }
 
+    /// The connections that consume a channel that exists; none when connections are not shown.
+    pub(super) fn consumers(&self) -> impl Iterator<Item = &SessionStats> {
+        self.sessions.iter().flatten().filter(|session| session.subscription.is_some())
+    }
+
     /// What a connection has published, as far as it is shown.
     pub(super) fn publish_counts<'a>(
         &self,

@@ -5,6 +5,7 @@ use crate::broker::admin::{
     SessionsPage, ShardIndex, TopicAction, TopicId, TopicStats, TopicsPage,
 };
 use crate::broker::durability::Durability;
+use crate::broker::figures::Figure;
 use crate::control::{ControlMail, ShardPort};
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub(super) struct Topic {
     home: ShardIndex,
     pub(super) messages: Vec<Vec<u8>>,
     pub(super) paused: bool,
+    pub(super) starting: bool,
     pub(super) channels: BTreeMap<ChannelName, ChannelStats>,
 }
 
@@ -120,6 +122,7 @@ impl Model {
                     TopicAction::Pause => topic.paused = true,
                     TopicAction::Unpause => topic.paused = false,
                     TopicAction::SetDurability(_) => {}
+                    TopicAction::Start => topic.starting = false,
                 }
                 AdminReply::Done
             }),
@@ -130,6 +133,10 @@ impl Model {
                 self.topics_page(shard, from, topic, channel)
             }
             AdminRequest::SessionsPage { from } => self.sessions_page(shard, from),
+            AdminRequest::Figures => {
+                let value = u64::from(shard.0) + 10;
+                AdminReply::Figures(vec![Figure::gauge("nsqd_shard_messages", "in memory", value)])
+            }
         }
     }
 
@@ -139,7 +146,10 @@ impl Model {
             self.generation += 1;
             let id = TopicId { index: 7, generation: self.generation };
             let (messages, channels) = (Vec::new(), BTreeMap::new());
-            self.topics.insert(name, Topic { id, home, messages, paused: false, channels });
+            self.topics.insert(
+                name,
+                Topic { id, home, messages, paused: false, starting: false, channels },
+            );
         }
         match self.topics.get(&name) {
             Some(topic) => AdminReply::Resolved { topic: topic.id, home: topic.home },
@@ -236,6 +246,7 @@ impl Topic {
             message_count: self.messages.len() as u64,
             message_bytes: self.messages.iter().map(|body| body.len() as u64).sum(),
             paused: self.paused,
+            starting: self.starting,
             channels: channels.filter(shown).cloned().collect(),
         }
     }

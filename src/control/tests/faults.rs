@@ -138,7 +138,7 @@ async fn stalled(bytes: &[u8]) -> Vec<u8> {
         Options::default(),
         ports,
         ports_told,
-        None,
+        (None, None),
         persist,
         health::Health::default(),
     );

@@ -112,6 +112,7 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
         http: None,
         tcp_port: 4150,
         log_filter: None,
+        log_file: LogFile::default(),
         dropped_lines: None,
         metadata: metadata_in(&directory),
         on_ready: Box::new(move |loaded| ready.send(loaded).unwrap()),

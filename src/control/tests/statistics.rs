@@ -218,3 +218,45 @@ fn d14_text_has_the_columns_of_nsq() {
     assert!(text.contains("\n\nMemory:\n   heap_objects             \t0\n"), "{text}");
     assert!(text.ends_with("\n\nTopics: None\n\nProducers: None\n"), "{text}");
 }
+
+#[test]
+fn metrics_are_what_prometheus_reads() {
+    let daemon = populated();
+    let answer = daemon.get("/metrics");
+    assert_eq!(answer.status, 200);
+    let content_type = answer.header("Content-Type");
+    assert_eq!(content_type, Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = answer.text();
+    for line in [
+        "# TYPE nsq_topic_depth gauge",
+        "# TYPE nsq_topic_messages_total counter",
+        r#"nsq_topic_depth{topic="a",paused="false"} 1"#,
+        r#"nsq_topic_channel_count{topic="a",paused="false"} 2"#,
+        r#"nsq_topic_messages_total{topic="a"} 1"#,
+        r#"nsq_topic_message_bytes_total{topic="a"} 5"#,
+        r#"nsq_topic_paused{topic="b"} 1"#,
+        r#"nsq_topic_depth{topic="b",paused="true"} 0"#,
+        r#"nsq_channel_client_count{topic="a",channel="c",paused="false"} 1"#,
+        r#"nsq_channel_depth{topic="a",channel="d",paused="true"} 0"#,
+        r#"nsq_channel_timeouts_total{topic="a",channel="c"} 0"#,
+        r#"nsqd_shard_messages{shard="0"} 10"#,
+        r#"nsqd_shard_messages{shard="1"} 11"#,
+        "nsqd_log_lines_dropped_total 0",
+    ] {
+        assert!(text.lines().any(|seen| seen == line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains("nsqd_build_info{version=\"1.3.0\",ringmain=\""), "{text}");
+    assert!(!text.contains("nsq_client_"), "a series per client only where asked for");
+    let labels = r#"client_id="id",hostname="host",version="V2",remote_address="127.0.0.1:1001""#;
+    let line = format!("nsq_client_ready_count{{topic=\"a\",channel=\"c\",{labels}}} 2\n");
+    let text = daemon.get("/metrics?include_clients=true");
+    assert!(text.text().contains(&line), "{line} is not in\n{}", text.text());
+}
+
+#[test]
+fn a_topic_that_is_gone_has_no_series() {
+    let daemon = populated();
+    assert!(daemon.get("/metrics").text().contains("topic=\"b\""));
+    daemon.post("/topic/delete?topic=b", "").is("");
+    assert!(!daemon.get("/metrics").text().contains("topic=\"b\""));
+}

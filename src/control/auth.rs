@@ -1,0 +1,143 @@
+//! Auth servers: asked over HTTP or HTTPS what a client may do.
+//!
+//! Each client's question is a task of its own, so that a server that is slow or gone delays only
+//! the clients that wait for it. What a server grants is kept by who asked, for as long as it said.
+
+use super::http_client::HttpClient;
+use super::response;
+use crate::broker::grant::{Grant, Patterns};
+use crate::limits::AUTH_AT_ONCE_MAX;
+use crate::options::Options;
+use bytes::Bytes;
+use hyper::Method;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use tokio::sync::{Mutex, Semaphore};
+
+/// Asks the auth servers of `--auth-http-address`.
+pub struct AuthServers {
+    addresses: Vec<String>,
+    posts: bool,
+    http: HttpClient,
+    patterns: Mutex<Patterns>,
+    turns: Semaphore,
+}
+
+/// What an auth server is told about a client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthQuestion {
+    /// The client's IP address; empty on a unix socket.
+    pub remote_ip: String,
+    /// Whether the connection is over TLS.
+    pub tls: bool,
+    /// The common name of the client's first certificate; empty without one.
+    pub common_name: String,
+    /// The body of AUTH.
+    pub secret: Vec<u8>,
+}
+
+/// The question as the body of a POST: Go's form values, each a list.
+#[derive(Serialize)]
+struct Form<'a> {
+    common_name: [&'a str; 1],
+    remote_ip: [&'a str; 1],
+    secret: [Cow<'a, str>; 1],
+    tls: [&'static str; 1],
+}
+
+impl AuthServers {
+    /// Reads the options; `None` when there is no auth server.
+    ///
+    /// # Errors
+    /// NSQ's text, when `--tls-root-ca-file` cannot be used.
+    pub fn new(options: &Options) -> Result<Option<Self>, String> {
+        let addresses = options.auth_http_addresses.clone();
+        if addresses.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            addresses,
+            posts: options.auth_http_request_method == "post",
+            http: HttpClient::with_tls(options)?,
+            patterns: Mutex::default(),
+            turns: Semaphore::new(AUTH_AT_ONCE_MAX),
+        }))
+    }
+
+    /// Asks one server after the other, beginning with any of them, until one answers validly.
+    ///
+    /// # Errors
+    /// Why none did. It is for the log: clients are only told that AUTH has failed.
+    pub async fn ask(&self, question: &AuthQuestion) -> Result<Grant, String> {
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let count = self.addresses.len();
+        let start = usize::try_from(RandomState::new().hash_one(0) % count as u64).unwrap_or(0);
+        let mut reasons = Vec::new();
+        for address in self.addresses.iter().cycle().skip(start).take(count) {
+            match self.ask_one(address, question).await {
+                Ok(grant) => return Ok(grant),
+                Err(reason) => {
+                    reasons.push(format!("failed to auth against {address} - {reason}"));
+                }
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    async fn ask_one(&self, address: &str, question: &AuthQuestion) -> Result<Grant, String> {
+        let is_url = address.contains("://");
+        let url = if is_url { address.to_owned() } else { format!("http://{address}/auth") };
+        let answer = if self.posts {
+            self.http.answer(Method::POST, &url, question.form().into()).await?
+        } else {
+            let url = format!("{url}?{}", question.query());
+            self.http.answer(Method::GET, &url, Bytes::new()).await?
+        };
+        Grant::parse(&answer, &mut *self.patterns.lock().await)
+    }
+}
+
+impl AuthQuestion {
+    fn tls(&self) -> &'static str {
+        if self.tls { "true" } else { "false" }
+    }
+
+    /// As the query of a URL, names in alphabetical order.
+    fn query(&self) -> String {
+        let fields = [
+            ("common_name", self.common_name.as_bytes()),
+            ("remote_ip", self.remote_ip.as_bytes()),
+            ("secret", &self.secret),
+            ("tls", self.tls().as_bytes()),
+        ];
+        fields.map(|(name, value)| format!("{name}={}", escaped(value))).join("&")
+    }
+
+    fn form(&self) -> Vec<u8> {
+        response::json(&Form {
+            common_name: [&self.common_name],
+            remote_ip: [&self.remote_ip],
+            secret: [String::from_utf8_lossy(&self.secret)],
+            tls: [self.tls()],
+        })
+    }
+}
+
+/// A value as HTML forms have it.
+fn escaped(value: &[u8]) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(char::from(*byte));
+            }
+            b' ' => text.push('+'),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
