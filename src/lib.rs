@@ -18,7 +18,11 @@ pub mod broker;
 
 pub mod control;
 
+pub mod http;
+
 pub mod options;
+
+pub mod process;
 
 pub mod log;
 

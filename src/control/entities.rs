@@ -1,27 +1,14 @@
 //! `/topic/…` and `/channel/…`: create, delete, empty, pause, unpause.
 
-use super::body;
 use super::query::Query;
 use super::response::{CHANNEL_NOT_FOUND, Fault, INTERNAL_ERROR, Reply, TOPIC_NOT_FOUND};
 use super::shards::Unavailable;
 use super::state::Control;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction};
+pub(super) use crate::http::query::Parameters;
 use crate::protocol::name::TopicName;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::State;
 use std::sync::Arc;
-
-/// The parameters of a request whose body means nothing: it is read and forgotten.
-pub(super) struct Parameters(pub(super) Query);
-
-impl<S: Sync> FromRequest<S> for Parameters {
-    type Rejection = Fault;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
-        let query = Query::of(request.uri());
-        body::discard(request.into_body()).await;
-        Ok(Self(query?))
-    }
-}
 
 type Shared = State<Arc<Control>>;
 

@@ -4,33 +4,26 @@
 //! it asks of their shards by mail ([`shards`]); a slow HTTP client, a large `/stats` or a stall
 //! here costs a shard nothing.
 
-pub mod listener;
 pub mod metadata;
 pub mod shards;
 
-mod body;
 mod config;
-mod connections;
 mod entities;
 mod node;
 mod publish;
-mod query;
-mod response;
 mod routes;
-mod signals;
 mod state;
 mod stats;
 
 #[cfg(test)]
 mod tests;
 
-pub use listener::HttpListener;
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
-pub use signals::StopSignal;
 
-use crate::limits::LOG_DROPS_REPORTED_EVERY;
+use crate::http::{HttpListener, body, connections, query, response};
 use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
+use crate::process::{self, Signals, StopSignal};
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
 use std::convert::Infallible;
@@ -84,7 +77,7 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
-        signals::Signals::watch()?
+        Signals::watch()?
     };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(serve(
@@ -122,7 +115,7 @@ struct Orders {
     finish: watch::Receiver<bool>,
 }
 
-async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
+async fn serve(config: ControlConfig, mut signals: Signals, mut orders: Orders) {
     let http_port = config.http.as_ref().map_or(0, HttpListener::port);
     let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(
@@ -143,10 +136,11 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     let http = config.http.map(|listener| {
         tracing::info!("HTTP: listening on {}", listener.address());
         let stop = orders.close_http.clone();
-        tokio::spawn(connections::serve(listener, Arc::clone(&control), stop))
+        let router = routes::router(Arc::clone(&control));
+        tokio::spawn(connections::serve(listener, router, stop))
     });
     if let Some(dropped) = config.dropped_lines {
-        tokio::spawn(report_dropped_lines(dropped));
+        tokio::spawn(process::report_dropped_lines(dropped));
     }
     let on_stop = config.on_stop;
     tokio::select! {
@@ -173,18 +167,4 @@ async fn bring_back(
     loaded.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     let written = keeper.write(&control.shards).await;
     written.map_err(|reason| format!("failed to persist metadata - {reason}"))
-}
-
-/// Tells of log lines that nobody will see.
-async fn report_dropped_lines(dropped: DroppedLines) {
-    let mut reported = 0;
-    loop {
-        tokio::time::sleep(LOG_DROPS_REPORTED_EVERY).await;
-        let count = dropped.count();
-        if count > reported {
-            let lines = count - reported;
-            tracing::warn!("{lines} log lines dropped: standard error is not read fast enough");
-            reported = count;
-        }
-    }
 }

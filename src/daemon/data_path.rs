@@ -1,7 +1,7 @@
 //! The data directory: it belongs to one daemon at a time, and what it holds that is not ours.
 
-use crate::control::listener::go_text;
 use crate::control::metadata::METADATA_FILE;
+use crate::http::listener::go_text;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,8 @@
 //! The sockets clients connect to.
 
-use crate::control::listener::{go_text, resolve};
+use crate::http::listener::{go_text, resolve};
 use crate::options::ListenAddress;
 use crate::reactor::listen::{bind_tcp, bind_unix, local_address};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -73,14 +72,5 @@ impl TcpSide {
 
     fn local(&self) -> Option<std::net::SocketAddr> {
         local_address(self.listeners.first()?.as_ref()?).ok()
-    }
-}
-
-/// Raises the soft limit on open files to the hard one: a connection is a descriptor.
-pub(super) fn allow_many_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("cannot raise the limit on open files - {error}");
     }
 }

@@ -3,7 +3,7 @@
 use super::source::{Source, report, sources};
 
 /// Modules of `src/` and the other modules each may use. `lib.rs` and `bin` may use all.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("limits", &[]),
     ("log", &["limits"]),
     ("options", &["protocol", "limits", "log"]),
@@ -12,9 +12,19 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("reactor", &["protocol", "limits"]),
     // A shard's inbox takes the control thread's mail, hence `control`.
     ("server", &["control", "broker", "reactor", "protocol", "limits", "options"]),
-    ("control", &["broker", "protocol", "limits", "options", "log"]),
-    // Where the daemon is put together.
-    ("daemon", &["server", "control", "broker", "reactor", "protocol", "limits", "options", "log"]),
+    ("control", &["http", "broker", "protocol", "limits", "options", "log", "process"]),
+    ("http", &["protocol", "limits", "options"]),
+    ("process", &["limits", "log"]),
+    // nsqlookupd, which has nothing of nsqd's.
+    ("lookup", &["http", "protocol", "limits", "options", "log", "process"]),
+    // Where nsqd is put together.
+    (
+        "daemon",
+        &[
+            "server", "control", "http", "broker", "reactor", "protocol", "limits", "options",
+            "log", "process",
+        ],
+    ),
 ];
 
 /// Parts that decide and never act: what they do is a function of what they are given.

@@ -1,0 +1,74 @@
+//! What every daemon wants of its process: word of SIGINT and SIGTERM, many descriptors, an end
+//! when something panics, and to know of log lines that were lost.
+
+use crate::limits::LOG_DROPS_REPORTED_EVERY;
+use crate::log::DroppedLines;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What asked the daemon to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGINT, as from Ctrl-C.
+    Interrupt,
+    /// SIGTERM, as from a service manager.
+    Terminate,
+}
+
+/// The watch on both.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Begins to watch; must be called inside the runtime.
+    pub(crate) fn watch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next of them to arrive.
+    pub(crate) async fn next(&mut self) -> StopSignal {
+        tokio::select! {
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+        }
+    }
+}
+
+/// A panic anywhere ends the process at once: what other threads know can no longer be
+/// trusted, and a supervisor can start it again.
+pub(crate) fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// Raises the soft limit on open files to the hard one: a connection is a descriptor.
+pub(crate) fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit on open files - {error}");
+    }
+}
+
+/// Tells, as long as it is polled, of log lines that nobody will see.
+pub(crate) async fn report_dropped_lines(dropped: DroppedLines) {
+    let mut reported = 0;
+    loop {
+        tokio::time::sleep(LOG_DROPS_REPORTED_EVERY).await;
+        let count = dropped.count();
+        if count > reported {
+            let lines = count - reported;
+            tracing::warn!("{lines} log lines dropped: standard error is not read fast enough");
+            reported = count;
+        }
+    }
+}
