@@ -18,6 +18,8 @@ pub mod broker;
 
 pub mod control;
 
+pub mod lookup;
+
 pub mod http;
 
 pub mod options;

@@ -50,12 +50,17 @@ pub(crate) fn end_on_panic() {
     }));
 }
 
-/// Raises the soft limit on open files to the hard one: a connection is a descriptor.
-pub(crate) fn allow_many_descriptors() {
+/// Raises the soft limit on open files to the hard one: a connection is a descriptor. Says how many
+/// there may be now, if there is a limit.
+pub(crate) fn allow_many_descriptors() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("cannot raise the limit on open files - {error}");
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!("cannot raise the limit on open files - {error}");
+            limit.current
+        }
     }
 }
 

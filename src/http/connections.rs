@@ -1,6 +1,6 @@
 //! HTTP connections: how many, for how long, and how they end.
 
-use super::listener::HttpListener;
+use super::listener::{HttpListener, peer_name};
 use crate::limits::{
     HTTP_BUFFER_BYTES_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIME_MAX, HTTP_HEADERS_MAX,
     HTTP_IDLE_TIME_MAX, HTTP_STOP_TIME_MAX,
@@ -131,7 +131,7 @@ impl Acceptor {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Box::new(stream), Peer(address.to_string().into())))
+                Ok((Box::new(stream), Peer(peer_name(address).into())))
             }
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
