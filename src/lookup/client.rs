@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// Carries out a line.
-    pub(super) async fn line(&mut self, line: &[u8]) -> Result<Reaction, Refusal> {
+    pub(super) async fn line(&self, line: &[u8]) -> Result<Reaction, Refusal> {
         let command = Command::parse(line, self.is_identified())?;
         match (command, self.producer) {
             (Command::Identify, _) => return Ok(Reaction::ExpectBody),

@@ -213,7 +213,7 @@ impl Connection {
     async fn next(&mut self) -> Result<Unit, End> {
         let deadline = Instant::now() + self.patience;
         loop {
-            match self.decoder.next() {
+            match self.decoder.next_unit() {
                 Ok(Some(unit)) => return Ok(unit),
                 Ok(None) => {}
                 Err(fault) => return Err(End::Fault(fault)),

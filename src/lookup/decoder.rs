@@ -58,7 +58,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A [`Fault`], after which nothing more can be made of the input.
-    pub fn next(&mut self) -> Result<Option<Unit>, Fault> {
+    pub fn next_unit(&mut self) -> Result<Option<Unit>, Fault> {
         let unit = loop {
             match self.expected {
                 Expected::Magic => {
@@ -135,7 +135,7 @@ mod tests {
         for chunk in chunks {
             decoder.push(chunk);
             loop {
-                match decoder.next() {
+                match decoder.next_unit() {
                     Ok(Some(unit)) => {
                         if unit == Unit::Line(b"body".to_vec()) {
                             decoder.expect_body();

@@ -215,7 +215,7 @@ fn debug_shows_what_has_producers() {
     db.tombstone(topic("t"), b"host1:4151", at(7));
     let document = serde_json::to_string(&db.debug()).unwrap();
     let entry = |tombstone: &str| {
-        format!(r#"[{{"broadcast_address":"host1","hostname":"","http_port":4151,"#,)
+        r#"[{"broadcast_address":"host1","hostname":"","http_port":4151,"#.to_owned()
             + r#""id":"127.0.0.1:1","last_update":5000000000,"tcp_port":4150,"#
             + tombstone
             + r#","topology_region":"","topology_zone":"","version":"1.3.0"}]"#
@@ -308,6 +308,13 @@ impl Model {
     }
 }
 
+fn key(topic: TopicName, channel: Option<ChannelName>) -> Key {
+    match channel {
+        Some(channel) => Key::Channel(topic, channel),
+        None => Key::Topic(topic),
+    }
+}
+
 /// Applies an operation to both.
 fn apply(
     db: &mut Registrations,
@@ -316,14 +323,6 @@ fn apply(
     step: usize,
     now: Moment,
 ) {
-    let producer = |model: &Model, index: usize| {
-        let count = model.alive.len();
-        (count > 0).then(|| (model.alive[index % count].0, model.alive[index % count].1))
-    };
-    let key = |topic, channel: Option<ChannelName>| match channel {
-        Some(channel) => Key::Channel(topic, channel),
-        None => Key::Topic(topic),
-    };
     match *operation {
         Operation::Wait(_) => {}
         Operation::Identify => {
@@ -344,33 +343,48 @@ fn apply(
             assert_eq!(db.delete_topic(topic).1, known);
             model.remove(&model.topic_and_channels(topic));
         }
-        Operation::Ping(index) => {
-            let Some((number, id)) = producer(model, index) else { return };
+        Operation::Ping(index)
+        | Operation::Register(index, ..)
+        | Operation::Unregister(index, ..)
+        | Operation::Disconnect(index)
+        | Operation::Tombstone(index, _) => {
+            let count = model.alive.len();
+            if count > 0 {
+                let (number, id, _) = model.alive[index % count];
+                apply_to_producer(db, model, operation, (number, id), now);
+            }
+        }
+    }
+}
+
+/// Applies to both what concerns one nsqd.
+fn apply_to_producer(
+    db: &mut Registrations,
+    model: &mut Model,
+    operation: &Operation,
+    (number, id): (usize, ProducerId),
+    now: Moment,
+) {
+    match *operation {
+        Operation::Ping(_) => {
             let client = model.alive.iter_mut().find(|(n, ..)| *n == number).unwrap();
             assert_eq!(db.ping(id, now), now.since(client.2));
             client.2 = now;
         }
-        Operation::Register(index, topic, channel) => {
-            let Some((number, id)) = producer(model, index) else { return };
+        Operation::Register(_, topic, channel) => {
             db.register(id, topic, channel).unwrap();
             model.place(Key::Topic(topic), number);
             model.place(key(topic, channel), number);
         }
-        Operation::Unregister(index, topic, channel) => {
-            let Some((number, id)) = producer(model, index) else { return };
-            match channel {
-                Some(channel) => {
-                    db.unregister_channel(id, topic, channel);
-                    model.displace(&[Key::Channel(topic, channel)], number);
-                }
-                None => {
-                    db.unregister_topic(id, topic);
-                    model.displace(&model.topic_and_channels(topic), number);
-                }
-            }
+        Operation::Unregister(_, topic, Some(channel)) => {
+            db.unregister_channel(id, topic, channel);
+            model.displace(&[Key::Channel(topic, channel)], number);
         }
-        Operation::Disconnect(index) => {
-            let Some((number, id)) = producer(model, index) else { return };
+        Operation::Unregister(_, topic, None) => {
+            db.unregister_topic(id, topic);
+            model.displace(&model.topic_and_channels(topic), number);
+        }
+        Operation::Disconnect(_) => {
             let placed = model.placed.iter().filter(|(_, n, _)| *n == number);
             let mut keys: Vec<_> = placed.map(|(key, ..)| *key).collect();
             keys.sort_unstable();
@@ -378,8 +392,7 @@ fn apply(
             model.displace(&keys, number);
             model.alive.retain(|(n, ..)| *n != number);
         }
-        Operation::Tombstone(index, topic) => {
-            let Some((number, _)) = producer(model, index) else { return };
+        Operation::Tombstone(_, topic) => {
             db.tombstone(topic, format!("host{number}:4151").as_bytes(), now);
             for (key, n, tombstone) in &mut model.placed {
                 if (*key, *n) == (Key::Topic(topic), number) {
@@ -387,6 +400,7 @@ fn apply(
                 }
             }
         }
+        _ => unreachable!("these concern no nsqd"),
     }
 }
 
