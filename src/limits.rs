@@ -244,6 +244,13 @@ pub const LOOKUP_REGISTRATIONS_MAX: usize = 1 << 20;
 /// topics and 3 channels each.
 pub const LOOKUP_PLACEMENTS_MAX: usize = 1 << 22;
 
+/// Documents about all topics or all nsqds that nsqlookupd has in memory at a time, each until its
+/// last piece is with the client. Further requests wait.
+pub const LOOKUP_LISTINGS_AT_ONCE_MAX: usize = 16;
+
+/// The pieces, in bytes, in which a large HTTP document is given to its connection.
+pub const HTTP_PIECE_BYTES: usize = 32 * 1024;
+
 /// Questions to the registrations that may wait; who has another one waits for room.
 pub const LOOKUP_QUESTIONS_MAX: usize = 1024;
 
@@ -311,3 +318,4 @@ const _: () = assert!(ACCEPT_BACK_OFF_NS < 1_000_000_000);
 const _: () = assert!(FILE_REQUESTS_MAX < SOCKETS_PER_SHARD_MAX);
 const _: () = assert!(FILE_REQUESTS_MAX * 2 <= RING_COMPLETION_ENTRIES as usize);
 const _: () = assert!(2 * NAME_BYTES_MAX + 16 < LOOKUP_LINE_BYTES_MAX);
+const _: () = assert!(HTTP_PIECE_BYTES < HTTP_BUFFER_BYTES_MAX);

@@ -7,6 +7,7 @@ pub mod listener;
 
 pub(crate) mod body;
 pub(crate) mod connections;
+pub(crate) mod listing;
 pub(crate) mod query;
 pub(crate) mod response;
 pub(crate) mod routes;

@@ -6,6 +6,7 @@
 use super::metrics;
 use super::registrations::{Full, Key, Moment, Registrations, TopicPattern};
 use super::state::Lookup;
+use crate::http::listing;
 use crate::http::query::{Parameters, Query};
 use crate::http::response::{CHANNEL_NOT_FOUND, Fault, Reply, TOPIC_NOT_FOUND, json};
 use crate::http::routes::{self, route};
@@ -14,9 +15,11 @@ use crate::protocol::name::TopicName;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 type Route = routes::Route<Arc<Lookup>>;
 type Shared = State<Arc<Lookup>>;
@@ -60,36 +63,46 @@ async fn describe() -> Reply {
     Reply::json(&Description { version: VERSION })
 }
 
-async fn debug(State(lookup): Shared) -> Reply {
-    document(&lookup, |registrations, _| json(&registrations.debug())).await
+async fn debug(State(lookup): Shared) -> Response {
+    listing(&lookup, |registrations, _| json(&registrations.debug())).await
 }
 
-async fn topics(State(lookup): Shared) -> Reply {
-    document(&lookup, |registrations, _| json(&registrations.topics())).await
+async fn topics(State(lookup): Shared) -> Response {
+    listing(&lookup, |registrations, _| json(&registrations.topics())).await
 }
 
-async fn nodes(State(lookup): Shared) -> Reply {
+async fn nodes(State(lookup): Shared) -> Response {
     let patience = lookup.patience;
-    document(&lookup, move |registrations, now| json(&registrations.nodes(now, &patience))).await
+    listing(&lookup, move |registrations, now| json(&registrations.nodes(now, &patience))).await
 }
 
-async fn channels(State(lookup): Shared, Parameters(query): Parameters) -> Result<Reply, Fault> {
+async fn channels(State(lookup): Shared, Parameters(query): Parameters) -> Result<Response, Fault> {
     match TopicPattern::parse(query.topic_bytes()?) {
         Some(topics) => {
-            Ok(document(&lookup, move |registrations, _| json(&registrations.channels(topics)))
-                .await)
+            let question =
+                move |registrations: &mut Registrations, _| json(&registrations.channels(topics));
+            Ok(listing(&lookup, question).await)
         }
-        None => Ok(Reply::Json(br#"{"channels":[]}"#.to_vec())),
+        None => Ok(Reply::Json(br#"{"channels":[]}"#.to_vec()).into_response()),
     }
 }
 
-async fn lookup(State(lookup): Shared, Parameters(query): Parameters) -> Result<Reply, Fault> {
+async fn lookup(State(lookup): Shared, Parameters(query): Parameters) -> Result<Response, Fault> {
     let topics = TopicPattern::parse(query.topic_bytes()?).ok_or(TOPIC_NOT_FOUND)?;
     let patience = lookup.patience;
     let question = move |registrations: &mut Registrations, now| {
         registrations.lookup(topics, now, &patience).map(|found| json(&found))
     };
-    lookup.desk.ask(question).await.map(Reply::Json).ok_or(TOPIC_NOT_FOUND)
+    // Consumers depend on look-ups of a topic, which are short: they wait for nobody's turn.
+    let turn = match topics {
+        TopicPattern::All => Some(listing_turn(&lookup).await),
+        TopicPattern::Exactly(_) => None,
+    };
+    let document = lookup.desk.ask(question).await.ok_or(TOPIC_NOT_FOUND)?;
+    Ok(match turn {
+        Some(turn) => listing::reply(document, turn),
+        None => Reply::Json(document).into_response(),
+    })
 }
 
 async fn create_topic(
@@ -165,10 +178,16 @@ async fn create(lookup: &Lookup, keys: Vec<Key>) -> Result<Reply, Fault> {
     created.map(|()| Reply::Empty).map_err(|Full| TOO_MANY)
 }
 
-/// A question that is answered with a document.
-async fn document(
+/// A question about everything, which may be answered with a large document.
+async fn listing(
     lookup: &Lookup,
     question: impl FnOnce(&mut Registrations, Moment) -> Vec<u8> + Send + 'static,
-) -> Reply {
-    Reply::Json(lookup.desk.ask(question).await)
+) -> Response {
+    let turn = listing_turn(lookup).await;
+    listing::reply(lookup.desk.ask(question).await, turn)
+}
+
+async fn listing_turn(lookup: &Lookup) -> OwnedSemaphorePermit {
+    let turns = Arc::clone(&lookup.listing_turns);
+    turns.acquire_owned().await.expect("the semaphore is never closed")
 }

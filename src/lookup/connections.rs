@@ -105,7 +105,9 @@ async fn serve_client(
     let end = connection.converse(&mut client, lookup).await;
     tracing::info!("PROTOCOL(V1): [{}] exiting ioloop", client.name());
     client.disconnect().await;
-    tracing::error!("client({}) - {}", client.name(), end.reason());
+    if !matches!(end, End::Stopped) {
+        tracing::error!("client({}) - {}", client.name(), end.reason());
+    }
     connection.close().await;
 }
 
@@ -142,7 +144,7 @@ impl End {
             Self::Fault(Fault::BodySize(bytes)) => format!("invalid body size {bytes}"),
             Self::Refused(refusal) => String::from_utf8_lossy(&refusal.text).into_owned(),
             Self::Silent => "nothing heard for too long".to_owned(),
-            Self::Stopped => "nsqlookupd is stopping".to_owned(),
+            Self::Stopped => "stopping".to_owned(),
             Self::Broken(error) => error.to_string(),
         }
     }
@@ -301,3 +303,6 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ fn serve(options: &LookupOptions, log: &Log) -> Result<(), String> {
     runtime.block_on(async {
         let (tcp_port, http_port) = (port(&tcp), port(&http));
         let dropped = log.dropped_lines();
-        let lookup = Arc::new(Lookup::new(options, tcp_port, http_port, dropped.clone()));
+        let lookup = Arc::new(Lookup::new(options, tcp_port, http_port, Some(dropped.clone())));
         let signals = Signals::watch();
         let mut signals = signals.map_err(|error| format!("cannot watch signals - {error}"))?;
         let tcp_address = address(&tcp);
@@ -99,4 +99,17 @@ fn port(listener: &TcpListener) -> u16 {
 /// As NSQ logs it.
 fn address(listener: &TcpListener) -> String {
     listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_left_for_http() {
+        assert_eq!(connections_max(None), LOOKUP_CONNECTIONS_MAX);
+        assert_eq!(connections_max(Some(1 << 20)), LOOKUP_CONNECTIONS_MAX);
+        assert_eq!(connections_max(Some(4096)), 4096 - 1024 - 64);
+        assert_eq!(connections_max(Some(256)), 1, "too few for anything");
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::registrations::Counts;
 use super::state::Lookup;
+use crate::log::DroppedLines;
 use crate::options::VERSION;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -60,7 +61,7 @@ fn exposition(lookup: &Lookup, counts: &Counts) -> String {
     );
     let refused = counters.refused.load(Relaxed);
     page.family("commands_refused_total", "counter", "Faulty commands.", &[("", refused)]);
-    let dropped = lookup.dropped_lines.count();
+    let dropped = lookup.dropped_lines.as_ref().map_or(0, DroppedLines::count);
     page.family("log_lines_dropped_total", "counter", "Lost log lines.", &[("", dropped)]);
     page.0
 }

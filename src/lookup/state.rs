@@ -3,10 +3,12 @@
 use super::desk::Desk;
 use super::flags::LookupOptions;
 use super::registrations::{Limits, Patience};
-use crate::limits::LOOKUP_SILENCE_MIN;
+use crate::limits::{LOOKUP_LISTINGS_AT_ONCE_MAX, LOOKUP_SILENCE_MIN};
 use crate::log::DroppedLines;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Shared by all connections, TCP and HTTP.
 #[derive(Debug)]
@@ -18,7 +20,10 @@ pub(super) struct Lookup {
     pub(super) tcp_port: u16,
     pub(super) http_port: u16,
     pub(super) counters: Counters,
-    pub(super) dropped_lines: DroppedLines,
+    /// When there is a log.
+    pub(super) dropped_lines: Option<DroppedLines>,
+    /// For documents about everything: only so many at once, until they have been sent.
+    pub(super) listing_turns: Arc<Semaphore>,
 }
 
 /// Counted since the start, for `/metrics`.
@@ -40,7 +45,7 @@ impl Lookup {
         options: &LookupOptions,
         tcp_port: u16,
         http_port: u16,
-        dropped_lines: DroppedLines,
+        dropped_lines: Option<DroppedLines>,
     ) -> Self {
         Self {
             desk: Desk::open(Limits::default()),
@@ -53,6 +58,7 @@ impl Lookup {
             http_port,
             counters: Counters::default(),
             dropped_lines,
+            listing_turns: Arc::new(Semaphore::new(LOOKUP_LISTINGS_AT_ONCE_MAX)),
         }
     }
 
