@@ -223,8 +223,8 @@ pub const LOOKUP_BODY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes read from a client of nsqlookupd at a time.
 pub const LOOKUP_CHUNK_BYTES: usize = 4 * 1024;
 
-/// Answers gathered for a client of nsqlookupd, in bytes, before they are sent; the last of them may
-/// exceed it, by a quoted line at most.
+/// Answers gathered for a client of nsqlookupd, in bytes, before they are sent; the last of them
+/// may exceed it, by a quoted line at most.
 pub const LOOKUP_OUTPUT_BYTES_MAX: usize = 4 * 1024;
 
 /// How long a client of nsqlookupd that has not identified itself may take for a command.
