@@ -268,7 +268,12 @@ impl Connection {
             }
             Ok(())
         };
-        timeout(LOOKUP_WRITE_TIME_MAX, sending).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        let sending = timeout(LOOKUP_WRITE_TIME_MAX, sending);
+        tokio::select! {
+            biased; // Even the last answers leave, if they can at once.
+            sent = sending => sent.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+            _ = self.stop.wait_for(|stop| *stop) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 
     /// Closes so that what was said arrives: with unread input left, the kernel would discard it

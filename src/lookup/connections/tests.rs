@@ -6,29 +6,33 @@ use crate::lookup::flags::LookupOptions;
 use crate::options;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 /// A lookup protocol server inside the test's runtime.
 struct Server {
     address: SocketAddr,
     lookup: Arc<Lookup>,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
     async fn start(connections_max: usize) -> Self {
         let options: LookupOptions = options::defaults_of();
         let lookup = Arc::new(Lookup::new(&options, 4160, 4161, None));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = socket();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(16).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let name = address.to_string();
-        tokio::spawn(serve(listener, name, connections_max, Arc::clone(&lookup), stopped));
-        Self { address, lookup, _stop: stop }
+        let serving = serve(listener, name, connections_max, Arc::clone(&lookup), stopped);
+        Self { address, lookup, stop, serving: tokio::spawn(serving) }
     }
 
     /// A connection that has sent its magic.
     async fn connect(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = socket().connect(self.address).await.unwrap();
         stream.write_all(MAGIC).await.unwrap();
         stream
     }
@@ -50,6 +54,14 @@ impl Server {
         });
         ask.await
     }
+}
+
+/// A socket with small buffers, so that a test can fill them.
+fn socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_send_buffer_size(4096).unwrap();
+    socket
 }
 
 /// The next answer; `None` at the end of the connection.
@@ -121,4 +133,37 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     drop(first);
     assert_eq!(answer(&mut third).await.as_deref(), Some("OK"));
     assert_eq!(server.producers().await, 0);
+}
+
+/// Sends until neither side takes any more.
+async fn clog(stream: &mut TcpStream) {
+    let pings = b"PING\n".repeat(1 << 14);
+    while timeout(Duration::from_secs(1), stream.write_all(&pings)).await.is_ok() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_answers_is_given_up() {
+    let server = Server::start(10).await;
+    let mut stream = server.identified().await;
+    clog(&mut stream).await;
+    sleep(LOOKUP_WRITE_TIME_MAX).await;
+    let started = Instant::now();
+    while server.producers().await > 0 {
+        sleep(Duration::from_millis(100)).await;
+        assert!(started.elapsed() < LOOKUP_WRITE_TIME_MAX);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_for_nobody() {
+    let server = Server::start(10).await;
+    let mut deaf = server.identified().await;
+    clog(&mut deaf).await;
+    let _silent = server.identified().await;
+    let _half = TcpStream::connect(server.address).await.unwrap();
+    let started = Instant::now();
+    server.stop.send_replace(true);
+    server.serving.await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens");
 }
