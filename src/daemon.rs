@@ -8,8 +8,7 @@ mod shards;
 pub use data_path::DataPath;
 
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
-use crate::control::{self, ControlConfig, ControlThread, ShardPort};
-use crate::http::HttpListener;
+use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort};
 use crate::log::{self, Log};
 use crate::options::{Options, version_text};
 use crate::process;

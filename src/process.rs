@@ -1,45 +1,9 @@
-//! What every daemon wants of its process: word of SIGINT and SIGTERM, many descriptors, an end
-//! when something panics, and to know of log lines that were lost.
+//! What every daemon wants of its process: many descriptors, an end when something panics, and to
+//! know of log lines that were lost.
 
 use crate::limits::LOG_DROPS_REPORTED_EVERY;
 use crate::log::DroppedLines;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::io;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// What asked the daemon to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopSignal {
-    /// SIGINT, as from Ctrl-C.
-    Interrupt,
-    /// SIGTERM, as from a service manager.
-    Terminate,
-}
-
-/// The watch on both.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Begins to watch; must be called inside the runtime.
-    pub(crate) fn watch() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// The next of them to arrive.
-    pub(crate) async fn next(&mut self) -> StopSignal {
-        tokio::select! {
-            _ = self.interrupt.recv() => StopSignal::Interrupt,
-            _ = self.terminate.recv() => StopSignal::Terminate,
-        }
-    }
-}
-
 /// A panic anywhere ends the process at once: what other threads know can no longer be
 /// trusted, and a supervisor can start it again.
 pub(crate) fn end_on_panic() {

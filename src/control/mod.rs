@@ -12,18 +12,21 @@ mod entities;
 mod node;
 mod publish;
 mod routes;
+mod signals;
 mod state;
 mod stats;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::http::HttpListener;
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
+pub use signals::StopSignal;
 
-use crate::http::{HttpListener, body, connections, query, response};
+use crate::http::{body, connections, query, response};
 use crate::log::{DroppedLines, LogFilter};
 use crate::options::Options;
-use crate::process::{self, Signals, StopSignal};
+use crate::process;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
 use std::convert::Infallible;
@@ -77,7 +80,7 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
-        Signals::watch()?
+        signals::Signals::watch()?
     };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(serve(
@@ -115,7 +118,7 @@ struct Orders {
     finish: watch::Receiver<bool>,
 }
 
-async fn serve(config: ControlConfig, mut signals: Signals, mut orders: Orders) {
+async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
     let http_port = config.http.as_ref().map_or(0, HttpListener::port);
     let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(

@@ -11,7 +11,7 @@
 //! row enclose an empty parameter. Surplus parameters are ignored.
 
 use super::peer::PeerFault;
-use crate::limits::{LOOKUP_BODY_BYTES_MAX, LOOKUP_LINE_BYTES_MAX};
+use crate::limits::{LOOKUPD_BODY_BYTES_MAX, LOOKUPD_LINE_BYTES_MAX};
 use crate::protocol::name::{ChannelName, TopicName};
 
 /// A line, checked.
@@ -63,7 +63,7 @@ impl Command {
 impl Refusal {
     /// The line has no end within the limit.
     pub fn line_too_long() -> Self {
-        Self::new(&format!("E_INVALID line is longer than {LOOKUP_LINE_BYTES_MAX} bytes"))
+        Self::new(&format!("E_INVALID line is longer than {LOOKUPD_LINE_BYTES_MAX} bytes"))
     }
 
     /// The input ended where an IDENTIFY's length should be.
@@ -80,7 +80,7 @@ impl Refusal {
     pub fn body_size(bytes: i32) -> Self {
         Self::new(&match bytes {
             ..0 => format!("E_BAD_BODY IDENTIFY invalid body size {bytes}"),
-            _ => format!("E_BAD_BODY IDENTIFY body too big {bytes} > {LOOKUP_BODY_BYTES_MAX}"),
+            _ => format!("E_BAD_BODY IDENTIFY body too big {bytes} > {LOOKUPD_BODY_BYTES_MAX}"),
         })
     }
 

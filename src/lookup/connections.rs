@@ -6,8 +6,8 @@ use super::decoder::{Decoder, Expected, Fault, Unit};
 use super::state::{Lookup, count};
 use crate::http::listener::peer_name;
 use crate::limits::{
-    HTTP_DISCARD_BYTES_MAX, HTTP_DISCARD_TIME_MAX, LOOKUP_CHUNK_BYTES, LOOKUP_GREETING_TIME_MAX,
-    LOOKUP_OUTPUT_BYTES_MAX, LOOKUP_WRITE_TIME_MAX,
+    HTTP_DISCARD_BYTES_MAX, HTTP_DISCARD_TIME_MAX, LOOKUPD_CHUNK_BYTES, LOOKUPD_GREETING_TIME_MAX,
+    LOOKUPD_OUTPUT_BYTES_MAX, LOOKUPD_WRITE_TIME_MAX,
 };
 use rustix::net::sockopt;
 use std::io;
@@ -81,7 +81,7 @@ async fn serve_client(
     if let Err(error) = prepare(&stream) {
         tracing::debug!("client({name}) - {error}");
     }
-    let patience = LOOKUP_GREETING_TIME_MAX;
+    let patience = LOOKUPD_GREETING_TIME_MAX;
     let mut connection =
         Connection { stream, decoder: Decoder::default(), output: Vec::new(), stop, patience };
     let magic = match connection.next().await {
@@ -237,7 +237,7 @@ impl Connection {
 
     /// Takes what has arrived. Not a future, so that no waiting connection holds the buffer.
     fn read(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; LOOKUP_CHUNK_BYTES];
+        let mut chunk = [0; LOOKUPD_CHUNK_BYTES];
         let count = self.stream.try_read(&mut chunk)?;
         self.decoder.push(&chunk[..count]);
         Ok(count)
@@ -248,7 +248,7 @@ impl Connection {
         let length = u32::try_from(answer.len()).expect("answers are short");
         self.output.extend_from_slice(&length.to_be_bytes());
         self.output.extend_from_slice(answer);
-        if self.output.len() >= LOOKUP_OUTPUT_BYTES_MAX { self.flush().await } else { Ok(()) }
+        if self.output.len() >= LOOKUPD_OUTPUT_BYTES_MAX { self.flush().await } else { Ok(()) }
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -268,7 +268,7 @@ impl Connection {
             }
             Ok(())
         };
-        let sending = timeout(LOOKUP_WRITE_TIME_MAX, sending);
+        let sending = timeout(LOOKUPD_WRITE_TIME_MAX, sending);
         tokio::select! {
             biased; // Even the last answers leave, if they can at once.
             sent = sending => sent.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
@@ -287,7 +287,7 @@ impl Connection {
         let discarding = async {
             let mut left = HTTP_DISCARD_BYTES_MAX;
             while self.stream.readable().await.is_ok() {
-                let mut chunk = [0; LOOKUP_CHUNK_BYTES];
+                let mut chunk = [0; LOOKUPD_CHUNK_BYTES];
                 match self.stream.try_read(&mut chunk) {
                     Ok(count) if count > 0 && count <= left => left -= count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

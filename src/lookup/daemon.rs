@@ -6,14 +6,15 @@ use super::{api, connections};
 use crate::http::HttpListener;
 use crate::http::connections as http;
 use crate::http::listener::{go_text, resolve};
-use crate::limits::{LISTEN_BACKLOG, LOOKUP_CONNECTIONS_MAX, LOOKUP_DESCRIPTORS_KEPT};
+use crate::limits::{LISTEN_BACKLOG, LOOKUPD_CONNECTIONS_MAX, LOOKUPD_DESCRIPTORS_KEPT};
 use crate::log::{self, Log};
 use crate::options::{ListenAddress, version_text_of};
-use crate::process::{self, Signals};
+use crate::process;
 use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Runs nsqlookupd until it is told to stop.
@@ -46,8 +47,9 @@ fn serve(options: &LookupOptions, log: &Log) -> Result<(), String> {
         let (tcp_port, http_port) = (port(&tcp), port(&http));
         let dropped = log.dropped_lines();
         let lookup = Arc::new(Lookup::new(options, tcp_port, http_port, Some(dropped.clone())));
-        let signals = Signals::watch();
-        let mut signals = signals.map_err(|error| format!("cannot watch signals - {error}"))?;
+        let watch = |kind| signal(kind).map_err(|error| format!("cannot watch signals - {error}"));
+        let mut interrupt = watch(SignalKind::interrupt())?;
+        let mut terminate = watch(SignalKind::terminate())?;
         let tcp_address = address(&tcp);
         let listener = tokio::net::TcpListener::from_std(tcp)
             .map_err(|error| format!("listen ({tcp_address}) failed - {error}"))?;
@@ -61,7 +63,10 @@ fn serve(options: &LookupOptions, log: &Log) -> Result<(), String> {
         let router = api::router(Arc::clone(&lookup));
         let http = tokio::spawn(http::serve(HttpListener::Tcp(http), router, stopped));
         tokio::spawn(process::report_dropped_lines(dropped));
-        signals.next().await;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
         stop.send_replace(true);
         tcp.await.expect("a panic of a task ends the process");
         http.await.expect("a panic of a task ends the process");
@@ -72,8 +77,8 @@ fn serve(options: &LookupOptions, log: &Log) -> Result<(), String> {
 /// TCP connections there is room for, beside what HTTP and the daemon itself need.
 fn connections_max(descriptors: Option<u64>) -> usize {
     let descriptors = descriptors.and_then(|count| usize::try_from(count).ok());
-    let left = descriptors.map(|count| count.saturating_sub(LOOKUP_DESCRIPTORS_KEPT));
-    left.unwrap_or(usize::MAX).clamp(1, LOOKUP_CONNECTIONS_MAX)
+    let left = descriptors.map(|count| count.saturating_sub(LOOKUPD_DESCRIPTORS_KEPT));
+    left.unwrap_or(usize::MAX).clamp(1, LOOKUPD_CONNECTIONS_MAX)
 }
 
 /// Binds a TCP address; nsqlookupd has no unix sockets.
@@ -107,8 +112,8 @@ mod tests {
 
     #[test]
     fn descriptors_are_left_for_http() {
-        assert_eq!(connections_max(None), LOOKUP_CONNECTIONS_MAX);
-        assert_eq!(connections_max(Some(1 << 20)), LOOKUP_CONNECTIONS_MAX);
+        assert_eq!(connections_max(None), LOOKUPD_CONNECTIONS_MAX);
+        assert_eq!(connections_max(Some(1 << 20)), LOOKUPD_CONNECTIONS_MAX);
         assert_eq!(connections_max(Some(4096)), 4096 - 1024 - 64);
         assert_eq!(connections_max(Some(256)), 1, "too few for anything");
     }

@@ -1,7 +1,7 @@
 //! A client's bytes, cut into what they consist of: the magic, lines, and bodies after a length.
 //! Pure, and the same for every way the bytes may arrive in.
 
-use crate::limits::{LOOKUP_BODY_BYTES_MAX, LOOKUP_LINE_BYTES_MAX};
+use crate::limits::{LOOKUPD_BODY_BYTES_MAX, LOOKUPD_LINE_BYTES_MAX};
 
 /// What has arrived and has not been taken yet: at most one chunk more than the longest unit.
 #[derive(Debug, Default)]
@@ -26,9 +26,9 @@ pub enum Unit {
 /// What will never be a whole piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// No line feed within [`LOOKUP_LINE_BYTES_MAX`].
+    /// No line feed within [`LOOKUPD_LINE_BYTES_MAX`].
     LineTooLong,
-    /// A length below 0 or above [`LOOKUP_BODY_BYTES_MAX`].
+    /// A length below 0 or above [`LOOKUPD_BODY_BYTES_MAX`].
     BodySize(i32),
 }
 
@@ -71,7 +71,7 @@ impl Decoder {
                     let Some(size) = self.take_word() else { break None };
                     let size = i32::from_be_bytes(size);
                     let known = usize::try_from(size).ok();
-                    let known = known.filter(|bytes| *bytes <= LOOKUP_BODY_BYTES_MAX);
+                    let known = known.filter(|bytes| *bytes <= LOOKUPD_BODY_BYTES_MAX);
                     self.expected = Expected::Body(known.ok_or(Fault::BodySize(size))?);
                 }
                 Expected::Body(bytes) => {
@@ -114,7 +114,7 @@ impl Decoder {
     fn take_line(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         let rest = self.rest();
         let end = memchr::memchr(b'\n', rest);
-        if end.unwrap_or(rest.len()) >= LOOKUP_LINE_BYTES_MAX {
+        if end.unwrap_or(rest.len()) >= LOOKUPD_LINE_BYTES_MAX {
             return Err(Fault::LineTooLong);
         }
         let line = end.and_then(|end| rest.get(..end)).map(<[u8]>::to_vec);
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_refused_before_it_is_held() {
-        let longest = vec![b'x'; LOOKUP_LINE_BYTES_MAX - 1];
+        let longest = vec![b'x'; LOOKUPD_LINE_BYTES_MAX - 1];
         let (seen, fault) = units(&[b"  V1", &longest, b"\n"]);
         assert_eq!((seen.len(), fault), (2, None));
         let (_, fault) = units(&[b"  V1", &longest, b"x"]);
         assert_eq!(fault, Some(Fault::LineTooLong));
         let sized = |size: i32| units(&[b"  V1body\n", &size.to_be_bytes()]).1;
-        let most = i32::try_from(LOOKUP_BODY_BYTES_MAX).unwrap();
+        let most = i32::try_from(LOOKUPD_BODY_BYTES_MAX).unwrap();
         assert_eq!(sized(most), None);
         for size in [most + 1, i32::MAX, -1, i32::MIN] {
             assert_eq!(sized(size), Some(Fault::BodySize(size)));

@@ -5,7 +5,7 @@
 //! with a reference, and does nothing that could take long.
 
 use super::registrations::{Limits, Moment, Registrations};
-use crate::limits::LOOKUP_QUESTIONS_MAX;
+use crate::limits::LOOKUPD_QUESTIONS_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ type Question = Box<dyn FnOnce(&mut Registrations, Moment) + Send>;
 impl Desk {
     /// Starts the task that answers; it ends when nobody can ask any more.
     pub(super) fn open(limits: Limits) -> Self {
-        let (sender, mut questions) = mpsc::channel::<Question>(LOOKUP_QUESTIONS_MAX);
+        let (sender, mut questions) = mpsc::channel::<Question>(LOOKUPD_QUESTIONS_MAX);
         tokio::spawn(async move {
             let started = Instant::now();
             let mut registrations = Registrations::new(limits);

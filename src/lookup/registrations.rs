@@ -15,7 +15,7 @@ mod tests;
 pub use views::{Counts, Patience};
 
 use super::peer::Peer;
-use crate::limits::{LOOKUP_PLACEMENTS_MAX, LOOKUP_REGISTRATIONS_MAX};
+use crate::limits::{LOOKUPD_PLACEMENTS_MAX, LOOKUPD_REGISTRATIONS_MAX};
 use crate::protocol::name::{ChannelName, TopicName};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,7 +114,10 @@ struct Producer {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { registrations_max: LOOKUP_REGISTRATIONS_MAX, placements_max: LOOKUP_PLACEMENTS_MAX }
+        Self {
+            registrations_max: LOOKUPD_REGISTRATIONS_MAX,
+            placements_max: LOOKUPD_PLACEMENTS_MAX,
+        }
     }
 }
 

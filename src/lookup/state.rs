@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use super::flags::LookupOptions;
 use super::registrations::{Limits, Patience};
-use crate::limits::{LOOKUP_LISTINGS_AT_ONCE_MAX, LOOKUP_SILENCE_MIN};
+use crate::limits::{LOOKUPD_LISTINGS_AT_ONCE_MAX, LOOKUPD_SILENCE_MIN};
 use crate::log::DroppedLines;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -58,14 +58,14 @@ impl Lookup {
             http_port,
             counters: Counters::default(),
             dropped_lines,
-            listing_turns: Arc::new(Semaphore::new(LOOKUP_LISTINGS_AT_ONCE_MAX)),
+            listing_turns: Arc::new(Semaphore::new(LOOKUPD_LISTINGS_AT_ONCE_MAX)),
         }
     }
 
     /// How long an nsqd may be silent before its connection is given up: long after it is no
     /// longer shown to anybody.
     pub(super) fn silence_max(&self) -> Duration {
-        self.patience.inactive_after.saturating_mul(2).max(LOOKUP_SILENCE_MIN)
+        self.patience.inactive_after.saturating_mul(2).max(LOOKUPD_SILENCE_MIN)
     }
 }
 

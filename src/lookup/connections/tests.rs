@@ -1,7 +1,7 @@
 //! Connections over real sockets and a clock that runs ahead: silence, slowness, too many at once.
 
 use super::*;
-use crate::limits::LOOKUP_SILENCE_MIN;
+use crate::limits::LOOKUPD_SILENCE_MIN;
 use crate::lookup::flags::LookupOptions;
 use crate::options;
 use std::net::SocketAddr;
@@ -85,11 +85,11 @@ async fn who_does_not_say_who_it_is_has_a_minute_for_each_command() {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(begun).await.unwrap();
         assert_eq!(answer(&mut stream).await, None);
-        assert!(started.elapsed() >= LOOKUP_GREETING_TIME_MAX, "{begun:?}");
+        assert!(started.elapsed() >= LOOKUPD_GREETING_TIME_MAX, "{begun:?}");
     }
     let mut stream = server.connect().await;
     for _ in 0..3 {
-        sleep(LOOKUP_GREETING_TIME_MAX - Duration::from_secs(1)).await;
+        sleep(LOOKUPD_GREETING_TIME_MAX - Duration::from_secs(1)).await;
         ping(&mut stream).await;
     }
 }
@@ -102,21 +102,21 @@ async fn a_body_that_trickles_in_is_not_waited_for() {
     let started = Instant::now();
     while stream.write_all(b" ").await.is_ok() {
         sleep(Duration::from_secs(1)).await;
-        assert!(started.elapsed() < 3 * LOOKUP_GREETING_TIME_MAX);
+        assert!(started.elapsed() < 3 * LOOKUPD_GREETING_TIME_MAX);
     }
-    assert!(started.elapsed() >= LOOKUP_GREETING_TIME_MAX);
+    assert!(started.elapsed() >= LOOKUPD_GREETING_TIME_MAX);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_nsqd_is_given_up_long_after_it_counts_as_inactive() {
     let server = Server::start(10).await;
     let mut stream = server.identified().await;
-    sleep(LOOKUP_SILENCE_MIN - Duration::from_secs(1)).await;
+    sleep(LOOKUPD_SILENCE_MIN - Duration::from_secs(1)).await;
     ping(&mut stream).await;
     assert_eq!(server.producers().await, 1);
     let started = Instant::now();
     assert_eq!(answer(&mut stream).await, None);
-    assert!(started.elapsed() >= LOOKUP_SILENCE_MIN);
+    assert!(started.elapsed() >= LOOKUPD_SILENCE_MIN);
     assert_eq!(server.producers().await, 0);
 }
 
@@ -146,11 +146,11 @@ async fn who_does_not_read_answers_is_given_up() {
     let server = Server::start(10).await;
     let mut stream = server.identified().await;
     clog(&mut stream).await;
-    sleep(LOOKUP_WRITE_TIME_MAX).await;
+    sleep(LOOKUPD_WRITE_TIME_MAX).await;
     let started = Instant::now();
     while server.producers().await > 0 {
         sleep(Duration::from_millis(100)).await;
-        assert!(started.elapsed() < LOOKUP_WRITE_TIME_MAX);
+        assert!(started.elapsed() < LOOKUPD_WRITE_TIME_MAX);
     }
 }
 
