@@ -19,7 +19,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use crate::http::HttpListener;
+pub use crate::http::{HttpListener, listener};
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
