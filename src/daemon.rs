@@ -13,6 +13,7 @@ use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::log::{self, Log};
 use crate::options::{Options, version_text};
+use crate::process;
 use crate::reactor::{ControlWaker, probe};
 use crate::server::{DaemonStage, Stage};
 use listeners::TcpSide;
@@ -48,7 +49,7 @@ struct Running {
 /// Runs nsqd until it is told to stop.
 pub fn run(options: Options, data_path: DataPath) -> ExitCode {
     let log = Log::start(options.log_level, options.log_format, &options.log_prefix);
-    end_on_panic();
+    process::end_on_panic();
     let ended = start(&options, &data_path, &log).and_then(|running| {
         let failure = running.serve();
         TcpSide::remove(&options.tcp_address);
@@ -78,7 +79,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
-    listeners::allow_many_descriptors();
+    process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
@@ -201,14 +202,4 @@ fn instantiate(reason: String) -> String {
 
 fn shard_failed(index: usize, reason: &str) -> String {
     format!("shard {index}: {reason}")
-}
-
-/// A panic anywhere ends the process at once: what the other threads know can no longer be
-/// trusted, and a supervisor can start it again.
-fn end_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
 }

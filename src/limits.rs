@@ -345,9 +345,59 @@ pub const SAVING_TURN: Duration = Duration::from_millis(50);
 /// Sockets of one shard: the ring's user data gives a socket index 24 bits.
 pub const SOCKETS_PER_SHARD_MAX: usize = 1 << 24;
 
+/// Clients of nsqlookupd's TCP port at a time; further ones wait in the kernel's backlog. An idle
+/// one costs some kilobytes.
+pub const LOOKUPD_CONNECTIONS_MAX: usize = 16 * 1024;
+
+/// Descriptors nsqlookupd leaves to HTTP and to itself when it has fewer than it wants.
+pub const LOOKUPD_DESCRIPTORS_KEPT: usize = HTTP_CONNECTIONS_MAX + 64;
+
+/// Longest line of the lookup protocol in bytes, the line feed included. The longest that makes
+/// sense is UNREGISTER with two names, 142 bytes.
+pub const LOOKUPD_LINE_BYTES_MAX: usize = 1024;
+
+/// Largest body of the lookup protocol's IDENTIFY in bytes; nsqd's has some 300.
+pub const LOOKUPD_BODY_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes read from a client of nsqlookupd at a time.
+pub const LOOKUPD_CHUNK_BYTES: usize = 4 * 1024;
+
+/// Answers gathered for a client of nsqlookupd, in bytes, before they are sent; the last of them
+/// may exceed it, by a quoted line at most.
+pub const LOOKUPD_OUTPUT_BYTES_MAX: usize = 4 * 1024;
+
+/// How long a client of nsqlookupd that has not identified itself may take for a command.
+pub const LOOKUPD_GREETING_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long one that has may be silent, at least; twice the time after which it counts as inactive
+/// if that is longer. nsqd says something every 15 s.
+pub const LOOKUPD_SILENCE_MIN: Duration = Duration::from_secs(600);
+
+/// How long a client of nsqlookupd may take to receive an answer.
+pub const LOOKUPD_WRITE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Topics and channels that nsqlookupd knows, some 400 bytes each.
+pub const LOOKUPD_REGISTRATIONS_MAX: usize = 1 << 20;
+
+/// Pairs of a topic or channel and an nsqd that has it, some 60 bytes each: 1000 nsqds with 1000
+/// topics and 3 channels each.
+pub const LOOKUPD_PLACEMENTS_MAX: usize = 1 << 22;
+
+/// Documents about all topics or all nsqds that nsqlookupd has in memory at a time, each until its
+/// last piece is with the client. Further requests wait.
+pub const LOOKUPD_LISTINGS_AT_ONCE_MAX: usize = 16;
+
+/// The pieces, in bytes, in which a large HTTP document is given to its connection.
+pub const HTTP_PIECE_BYTES: usize = 32 * 1024;
+
+/// Questions to the registrations that may wait; who has another one waits for room.
+pub const LOOKUPD_QUESTIONS_MAX: usize = 1024;
+
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && WHOLE_RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(ACCEPT_BACK_OFF_NS < 1_000_000_000);
 const _: () = assert!(FILE_REQUESTS_MAX < SOCKETS_PER_SHARD_MAX);
 const _: () = assert!(FILE_REQUESTS_MAX * 2 <= RING_COMPLETION_ENTRIES as usize);
+const _: () = assert!(2 * NAME_BYTES_MAX + 16 < LOOKUPD_LINE_BYTES_MAX);
+const _: () = assert!(HTTP_PIECE_BYTES < HTTP_BUFFER_BYTES_MAX);

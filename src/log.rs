@@ -23,9 +23,6 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
-/// What NSQ's lines begin with unless told otherwise.
-pub const PREFIX_DEFAULT: &str = "[nsqd] ";
-
 /// The target that raises an `error!` to NSQ's level FATAL:
 /// `tracing::error!(target: log::FATAL, "…")`.
 pub const FATAL: &str = "fatal";

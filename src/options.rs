@@ -1,4 +1,4 @@
-//! What the daemon is told: command line and configuration file, read as NSQ reads them.
+//! What a program is told: command line and configuration file, read as NSQ reads them.
 //!
 //! A flag wins over the file, the file over the default. The command line is brought from Go's
 //! syntax into clap's ([`argv`]), the file's values into flags ([`config_file`]); from there on
@@ -13,7 +13,7 @@ mod exit;
 mod flags;
 mod roots;
 mod validate;
-mod value;
+pub(crate) mod value;
 
 pub use address::{ListenAddress, split_host_port};
 pub use defaults::hostname;
@@ -30,9 +30,33 @@ use std::ffi::OsString;
 /// The NSQ version whose behaviour this daemon has, as clients and dashboards see it.
 pub const VERSION: &str = "1.3.0";
 
-/// What `--version` prints, and what begins the text form of `/stats`.
+/// The flags of one program: a table that clap derives, with what all programs have in common.
+pub trait Flags: CommandFactory + FromArgMatches {
+    /// The configuration file; empty for none.
+    fn config(&self) -> &str;
+
+    /// Whether the version was asked for.
+    fn version(&self) -> bool;
+}
+
+impl Flags for Options {
+    fn config(&self) -> &str {
+        &self.config
+    }
+
+    fn version(&self) -> bool {
+        self.version
+    }
+}
+
+/// What nsqd's `--version` prints, and what begins the text form of `/stats`.
 pub fn version_text() -> String {
-    format!("nsqd v{VERSION} (built w/rust{})", env!("RINGMAIN_RUSTC_VERSION"))
+    version_text_of("nsqd")
+}
+
+/// What `--version` prints, and what a daemon logs first.
+pub fn version_text_of(program: &str) -> String {
+    format!("{program} v{VERSION} (built w/rust{})", env!("RINGMAIN_RUSTC_VERSION"))
 }
 
 /// Reads the arguments that follow the program's name, and the configuration file they name, and
@@ -53,13 +77,13 @@ pub fn check(options: Options) -> Result<Options, Exit> {
 }
 
 /// Reads the arguments that follow the program's name, and the configuration file they name. What
-/// they say has a form, but is not checked yet: NSQ locks the data directory before that.
+/// they say has a form, but is not checked yet: nsqd locks the data directory before that.
 ///
 /// # Errors
 /// An [`Exit`] when there is nothing to run: the version or help was asked for, or something is
 /// wrong with the form.
-pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit> {
-    let command = Options::command();
+pub fn read<F: Flags>(arguments: impl Iterator<Item = OsString>) -> Result<F, Exit> {
+    let command = F::command();
     let normalised = argv::normalise(&command, arguments);
     let given =
         matches(&command, &normalised.flags).map_err(|error| Exit::flag(&command, &error))?;
@@ -68,12 +92,12 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Options, Exit> 
         argv::End::Help => return Err(Exit::help(&command)),
         argv::End::BadSyntax(argument) => return Err(Exit::bad_syntax(&command, &argument)),
     }
-    let given = options_of(&given);
-    if given.version {
-        return Err(Exit::success(format!("{}\n", version_text())));
+    let given: F = options_of(&given);
+    if given.version() {
+        return Err(Exit::success(format!("{}\n", version_text_of(command.get_name()))));
     }
 
-    let mut flags = match given.config.as_str() {
+    let mut flags = match given.config() {
         "" => Vec::new(),
         path => config_file::flags(&command, path)?,
     };
@@ -102,8 +126,13 @@ impl Options {
 impl Default for Options {
     /// What an empty command line gives.
     fn default() -> Self {
-        options_of(&matches(&Self::command(), &[]).expect("every flag has a valid default"))
+        defaults_of()
     }
+}
+
+/// What an empty command line gives.
+pub(crate) fn defaults_of<F: Flags>() -> F {
+    options_of(&matches(&F::command(), &[]).expect("every flag has a valid default"))
 }
 
 fn matches(command: &clap::Command, flags: &[String]) -> Result<clap::ArgMatches, clap::Error> {
@@ -111,8 +140,8 @@ fn matches(command: &clap::Command, flags: &[String]) -> Result<clap::ArgMatches
     command.clone().try_get_matches_from(std::iter::once(name).chain(flags.iter().cloned()))
 }
 
-fn options_of(matches: &clap::ArgMatches) -> Options {
-    Options::from_arg_matches(matches).expect("the matches come from the same table")
+fn options_of<F: Flags>(matches: &clap::ArgMatches) -> F {
+    F::from_arg_matches(matches).expect("the matches come from the same table")
 }
 
 /// A file's text; an error as Go words it.

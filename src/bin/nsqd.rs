@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 /// In NSQ's order: of two things that are wrong, the same one is told.
 fn prepare() -> Result<(Options, DataPath), Exit> {
-    let options = options::read(std::env::args_os().skip(1))?;
+    let options: Options = options::read(std::env::args_os().skip(1))?;
     let data_path = DataPath::lock(&options.data_path);
     let data_path = data_path.map_err(|reason| Exit::instantiate(&reason))?;
     Ok((options::check(options)?, data_path))

@@ -1,29 +1,16 @@
 //! `/topic/…` and `/channel/…`: create, delete, empty, pause, unpause.
 
-use super::body;
 use super::query::Query;
 use super::response::{CHANNEL_NOT_FOUND, Fault, INTERNAL_ERROR, Reply, TOPIC_NOT_FOUND};
 use super::shards::Unavailable;
 use super::state::Control;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction};
 use crate::broker::durability::Durability;
+pub(super) use crate::http::query::Parameters;
 use crate::protocol::name::TopicName;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::Arc;
-
-/// The parameters of a request whose body means nothing: it is read and forgotten.
-pub(super) struct Parameters(pub(super) Query);
-
-impl<S: Sync> FromRequest<S> for Parameters {
-    type Rejection = Fault;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
-        let query = Query::of(request.uri());
-        body::discard(request.into_body()).await;
-        Ok(Self(query?))
-    }
-}
 
 /// Ours: nsqd ignores the parameter.
 const INVALID_DURABILITY: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_DURABILITY");

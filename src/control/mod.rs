@@ -6,21 +6,16 @@
 
 pub mod auth;
 pub mod health;
-pub mod listener;
 pub mod metadata;
 pub mod shards;
 pub mod systemd;
 
-mod body;
 mod config;
-mod connections;
 mod entities;
 mod http_client;
 mod lookupd;
 mod node;
 mod publish;
-mod query;
-mod response;
 mod routes;
 mod signals;
 mod state;
@@ -29,13 +24,14 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use listener::HttpListener;
+pub use crate::http::{HttpListener, listener};
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
-use crate::limits::LOG_DROPS_REPORTED_EVERY;
+use crate::http::{body, connections, query, response};
 use crate::log::{DroppedLines, LogFile, LogFilter};
 use crate::options::Options;
+use crate::process;
 use lookupd::Announcer;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
@@ -155,10 +151,11 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     let http = config.http.map(|listener| {
         tracing::info!("HTTP: listening on {}", listener.address());
         let stop = orders.close_http.clone();
-        tokio::spawn(connections::serve(listener, Arc::clone(&control), stop))
+        let router = routes::router(Arc::clone(&control));
+        tokio::spawn(connections::serve(listener, router, stop))
     });
     if let Some(dropped) = config.dropped_lines {
-        tokio::spawn(report_dropped_lines(dropped));
+        tokio::spawn(process::report_dropped_lines(dropped));
     }
     let watched = Arc::clone(&control);
     tokio::spawn(async move { systemd::feed_watchdog(&watched.shards).await });
@@ -192,18 +189,4 @@ async fn bring_back(
     loaded.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     let written = keeper.write(&control.shards).await;
     written.map_err(|reason| format!("failed to persist metadata - {reason}"))
-}
-
-/// Tells of log lines that nobody will see.
-async fn report_dropped_lines(dropped: DroppedLines) {
-    let mut reported = 0;
-    loop {
-        tokio::time::sleep(LOG_DROPS_REPORTED_EVERY).await;
-        let count = dropped.count();
-        if count > reported {
-            let lines = count - reported;
-            tracing::warn!("{lines} log lines dropped: standard error is not read fast enough");
-            reported = count;
-        }
-    }
 }

@@ -1,49 +1,14 @@
-//! The table of endpoints, and what happens to requests that are in none of its rows.
-//!
-//! A known path with another method gets 405 (HEAD is not implied by GET) or, for OPTIONS, the
-//! list of methods; a path that differs by case, a trailing slash, doubled slashes or dots is
-//! redirected; all else is 404.
+//! nsqd's table of endpoints.
 
-use super::connections::Peer;
-use super::response::{METHOD_NOT_ALLOWED, NOT_FOUND};
 use super::state::Control;
 use super::{config, entities, node, publish, stats};
-use crate::options::duration;
+use crate::http::routes::{self, route, unlogged};
 use axum::Router;
-use axum::extract::{Extension, Request};
-use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::http::Method;
+use axum::routing::{get, post, put};
 use std::sync::Arc;
-use tokio::time::Instant;
 
-/// One endpoint.
-struct Route {
-    method: Method,
-    /// In axum's notation; `{name}` stands for one segment that is not empty.
-    path: &'static str,
-    /// Publishing is not logged: it would be a line per message.
-    logged: bool,
-    serve: fn() -> MethodRouter<Arc<Control>>,
-}
-
-const fn route(
-    method: Method,
-    path: &'static str,
-    serve: fn() -> MethodRouter<Arc<Control>>,
-) -> Route {
-    Route { method, path, logged: true, serve }
-}
-
-const fn unlogged(
-    method: Method,
-    path: &'static str,
-    serve: fn() -> MethodRouter<Arc<Control>>,
-) -> Route {
-    Route { method, path, logged: false, serve }
-}
+type Route = routes::Route<Arc<Control>>;
 
 static ROUTES: [Route; 18] = [
     route(Method::GET, "/ping", || get(node::ping)),
@@ -68,125 +33,5 @@ static ROUTES: [Route; 18] = [
 
 /// The whole HTTP API.
 pub(super) fn router(control: Arc<Control>) -> Router {
-    let routes = Router::new();
-    let routes = ROUTES.iter().fold(routes, |routes, row| routes.route(row.path, (row.serve)()));
-    let routes = routes.fallback(async || NOT_FOUND).with_state(control);
-    // The entrance comes before the routes are looked at, and may rewrite the path.
-    Router::new().fallback_service(routes).layer(middleware::from_fn(entrance))
-}
-
-/// What the table says of a request.
-enum Verdict {
-    Serve(&'static Route),
-    Redirect(String),
-    Options(String),
-    /// `OPTIONS *`: about no path, and answered with nothing.
-    ServerOptions,
-    NotAllowed(String),
-    NotFound,
-}
-
-async fn entrance(Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let allow = |methods: String| [(ALLOW, HeaderValue::try_from(methods).expect("ASCII"))];
-    let path = decoded(uri.path());
-    let (response, logged) = match verdict(&method, &path) {
-        Verdict::Serve(route) => {
-            if path != uri.path() && !route.path.contains('{') {
-                *request.uri_mut() = with_path(&uri, route.path);
-            }
-            (next.run(request).await, route.logged)
-        }
-        Verdict::Redirect(path) => (redirect(&method, &with_path(&uri, &path)), false),
-        Verdict::Options(methods) => (allow(methods).into_response(), false),
-        Verdict::ServerOptions => (().into_response(), false),
-        Verdict::NotAllowed(methods) => {
-            ((allow(methods), METHOD_NOT_ALLOWED).into_response(), true)
-        }
-        Verdict::NotFound => (NOT_FOUND.into_response(), true),
-    };
-    if logged {
-        let status = response.status().as_u16();
-        let elapsed = duration::format(started.elapsed());
-        tracing::info!("{status} {method} {uri} ({}) {elapsed}", peer.0);
-    }
-    response
-}
-
-fn verdict(method: &Method, path: &str) -> Verdict {
-    let of_method = || ROUTES.iter().filter(|route| route.method == method);
-    if let Some(route) = of_method().find(|route| matches(route.path, path)) {
-        return Verdict::Serve(route);
-    }
-    if method == Method::OPTIONS && path == "*" {
-        return Verdict::ServerOptions;
-    }
-    if let Some(canonical) = of_method().find_map(|route| canonical(route.path, path)) {
-        return Verdict::Redirect(canonical);
-    }
-    let routes = ROUTES.iter().filter(|route| matches(route.path, path));
-    let mut methods: Vec<&str> = routes.map(|route| route.method.as_str()).collect();
-    if methods.is_empty() {
-        return Verdict::NotFound;
-    }
-    methods.push(Method::OPTIONS.as_str());
-    methods.sort_unstable();
-    let methods = methods.join(", ");
-    if method == Method::OPTIONS { Verdict::Options(methods) } else { Verdict::NotAllowed(methods) }
-}
-
-/// Whether a path is exactly what a route's path stands for.
-fn matches(route: &str, path: &str) -> bool {
-    match route.split_once('{') {
-        None => route == path,
-        Some((stem, _)) => path
-            .strip_prefix(stem)
-            .is_some_and(|segment| !segment.is_empty() && !segment.contains('/')),
-    }
-}
-
-/// The route's own spelling of a path that differs only by case, slashes and dots.
-fn canonical(route: &str, path: &str) -> Option<String> {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            segment => segments.push(segment),
-        }
-    }
-    let path = format!("/{}", segments.join("/"));
-    let stem = route.split('{').next()?;
-    let (head, tail) = path.split_at_checked(stem.len())?;
-    let canonical = format!("{stem}{tail}");
-    (head.eq_ignore_ascii_case(stem) && matches(route, &canonical)).then_some(canonical)
-}
-
-fn decoded(path: &str) -> String {
-    let bytes = super::query::unescape_path(path).unwrap_or_else(|| path.as_bytes().to_vec());
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The same URI with another path; the old one when the new path cannot stand in a URI.
-fn with_path(uri: &Uri, path: &str) -> Uri {
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Uri::try_from(format!("{path}{query}")).unwrap_or_else(|_| uri.clone())
-}
-
-/// Go's redirect: a small page for GET, only the header for the others.
-fn redirect(method: &Method, uri: &Uri) -> Response {
-    let location = uri.to_string();
-    let header = HeaderValue::try_from(&location).expect("a URI is ASCII");
-    if method != Method::GET {
-        return (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, header)]).into_response();
-    }
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    let href = location.replace('&', "&amp;").replace('"', "&#34;").replace('\'', "&#39;");
-    let href = href.replace('<', "&lt;").replace('>', "&gt;");
-    let page = format!("<a href=\"{href}\">Moved Permanently</a>.\n\n");
-    let headers = [(CONTENT_TYPE, html), (LOCATION, header)];
-    (StatusCode::MOVED_PERMANENTLY, headers, page).into_response()
+    routes::router(&ROUTES, control)
 }

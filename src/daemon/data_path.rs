@@ -1,7 +1,7 @@
 //! The data directory: it belongs to one daemon at a time, and what it holds that is not ours.
 
-use crate::control::listener::go_text;
 use crate::control::metadata::{DELETED_SUFFIX, METADATA_FILE, topic_of_log};
+use crate::http::listener::go_text;
 use crate::protocol::name::TopicName;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};

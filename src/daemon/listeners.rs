@@ -1,10 +1,9 @@
 //! The sockets clients connect to.
 
-use crate::control::listener::{go_text, resolve};
+use crate::http::listener::{go_text, resolve};
 use crate::limits::{BIND_PATIENCE, BIND_RETRY};
 use crate::options::ListenAddress;
 use crate::reactor::listen::{bind_tcp, bind_unix, local_address};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -91,14 +90,5 @@ fn bind_patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
             }
             bound => return bound,
         }
-    }
-}
-
-/// Raises the soft limit on open files to the hard one: a connection is a descriptor.
-pub(super) fn allow_many_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("cannot raise the limit on open files - {error}");
     }
 }

@@ -18,8 +18,10 @@ const COMMAND_LINE_ONLY: [&str; 4] = ["config", "version", "verbose", "worker_id
 /// # Errors
 /// An [`Exit`] that names the file, or the key and what is wrong with its value.
 pub(super) fn flags(command: &clap::Command, path: &str) -> Result<Vec<String>, Exit> {
-    let unreadable =
-        |reason: &str| Exit::fatal(&format!("failed to load config file {path} - {reason}"));
+    let program = command.get_name();
+    let unreadable = |reason: &str| {
+        Exit::fatal(program, &format!("failed to load config file {path} - {reason}"))
+    };
     let text = super::read_file(path).map_err(|reason| unreadable(&reason))?;
     let table: toml::Table =
         text.parse().map_err(|error: toml::de::Error| unreadable(error.to_string().trim_end()))?;
@@ -32,12 +34,13 @@ pub(super) fn flags(command: &clap::Command, path: &str) -> Result<Vec<String>, 
         };
         let name = known.get_long().expect("every argument is a flag");
         let values = coerce(known, value)
-            .map_err(|reason| refusal(known, value, &reason))?
+            .map_err(|reason| refusal(program, known, value, &reason))?
             .into_iter()
             .map(|value| format!("--{name}={value}"))
             .collect::<Vec<_>>();
-        matches(command, &values)
-            .map_err(|error| refusal(known, value, &FlagFault::of(command, &error).reason))?;
+        matches(command, &values).map_err(|error| {
+            refusal(program, known, value, &FlagFault::of(command, &error).reason)
+        })?;
         flags.extend(values);
     }
     debug_assert!(flags.iter().all(|flag| name_of(flag).starts_with("--")));
@@ -133,10 +136,10 @@ fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn refusal(flag: &Arg, value: &Value, reason: &str) -> Exit {
+fn refusal(program: &str, flag: &Arg, value: &Value, reason: &str) -> Exit {
     let (key, value) = (flag.get_id(), word(value));
     if is_word(flag) {
-        return Exit::fatal(&format!("failed parsing {key} {value}"));
+        return Exit::fatal(program, &format!("failed parsing {key} {value}"));
     }
     Exit::plain(&format!("ERROR: Resolve failed to coerce value {value} for {key} - {reason}"))
 }

@@ -19,12 +19,13 @@ pub struct Exit {
 impl Exit {
     /// `FATAL: failed to instantiate nsqd - …`, status 1.
     pub fn instantiate(reason: &str) -> Self {
-        Self::fatal(&format!("failed to instantiate nsqd - {reason}"))
+        Self::fatal("nsqd", &format!("failed to instantiate nsqd - {reason}"))
     }
 
-    /// A line of level FATAL with NSQ's fixed prefix, status 1.
-    pub(super) fn fatal(message: &str) -> Self {
-        Self::failure(log::fatal_line(log::PREFIX_DEFAULT, message))
+    /// A line of level FATAL that begins with the program's name, whatever prefix it has been
+    /// told; status 1.
+    pub(crate) fn fatal(program: &str, message: &str) -> Self {
+        Self::failure(log::fatal_line(&format!("[{program}] "), message))
     }
 
     /// A line of Go's standard logger: a date and the message, status 1.

@@ -1,14 +1,10 @@
 //! IDENTIFY: a client's wishes out of its JSON, checked; and the JSON that answers them.
 //!
-//! Decoding follows Go's rules, since clients in the field rely on them: keys match without
-//! regard to case, `null` and unknown keys are skipped, the last of equal keys counts, and a
-//! wrong type anywhere refuses the whole.
+//! Decoding follows Go's rules, since clients in the field rely on them.
 
 use super::error::ProtocolError;
+use super::go_json;
 use crate::limits::IDENTIFY_TEXT_BYTES_MAX;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::fmt;
 
 /// What an operator limits in IDENTIFY; the options in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +62,9 @@ impl Settings {
     /// # Errors
     /// The first thing wrong with it, in NSQ's order.
     pub fn parse(body: &[u8], limits: &IdentifyLimits) -> Result<Self, ProtocolError> {
-        // Go replaces what is not UTF-8; outside of strings it is a syntax error either way.
-        let text = String::from_utf8_lossy(body);
-        let wishes: Wishes =
-            serde_json::from_str(&text).map_err(|_| ProtocolError::IdentifyUndecodable)?;
+        let mut wishes = Wishes::default();
+        go_json::read_object(body, |key, value| wishes.set(key, value))
+            .ok_or(ProtocolError::IdentifyUndecodable)?;
         wishes.check(limits)
     }
 }
@@ -124,9 +119,6 @@ impl Wishes {
 
     /// Takes over the value of one key; `None` if it has the wrong type.
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
-        if value == "null" {
-            return Some(());
-        }
         let settings = &mut self.settings;
         match key {
             "client_id" => settings.client_id = decode_text(value)?,
@@ -168,70 +160,10 @@ fn check_setting(
 
 /// A JSON string, cut at a character's end if it is too long.
 fn decode_text(value: &str) -> Option<String> {
-    let Text(mut text) = serde_json::from_str(value).ok()?;
+    let mut text = go_json::text(value)?;
     text.truncate(text.floor_char_boundary(IDENTIFY_TEXT_BYTES_MAX));
     text.shrink_to_fit();
     Some(text)
-}
-
-/// Go's folding of a key: case, and the two letters beyond ASCII that fold into it.
-fn fold_key(key: &str) -> String {
-    let fold = |character: char| match character {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        _ => character.to_ascii_lowercase(),
-    };
-    key.chars().map(fold).collect()
-}
-
-impl<'de> Deserialize<'de> for Wishes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Document;
-        impl<'de> Visitor<'de> for Document {
-            type Value = Wishes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            /// `null` in place of the document is an empty one.
-            fn visit_unit<E>(self) -> Result<Wishes, E> {
-                Ok(Wishes::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wishes, A::Error> {
-                let mut wishes = Wishes::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    let value: &RawValue = map.next_value()?;
-                    let wrong_type = || serde::de::Error::custom("wrong type");
-                    wishes.set(&fold_key(&key), value.get()).ok_or_else(wrong_type)?;
-                }
-                Ok(wishes)
-            }
-        }
-        deserializer.deserialize_any(Document)
-    }
-}
-
-/// A JSON string by Go's rules: half a surrogate pair is replaced, not refused.
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
-                Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
-    }
 }
 
 /// What the daemon answers to a client that negotiates.

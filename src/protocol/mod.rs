@@ -18,6 +18,8 @@ mod batch;
 
 pub mod decoder;
 
+pub mod go_json;
+
 pub mod identify;
 
 pub mod frame;

@@ -111,7 +111,7 @@ fn b6_max_channel_consumers() {
 /// Where the topic's log would be is a file: the log cannot be written.
 fn forbid_log(daemon: &Daemon, topic: &str) -> std::path::PathBuf {
     let path = daemon.directory().join(format!("{topic}.log"));
-    std::fs::write(&path, b"in the way").unwrap();
+    std::fs::write(&path, b"in the way").expect("the directory is ours");
     path
 }
 

@@ -1,7 +1,7 @@
 //! `nsqd.dat` on disk: read once, replaced as a whole.
 
 use super::document::Metadata;
-use crate::control::listener::go_text;
+use crate::http::listener::go_text;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};

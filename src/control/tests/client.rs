@@ -1,6 +1,6 @@
 //! An HTTP client that shows every byte and can misbehave.
 
-use crate::control::HttpListener;
+use crate::http::HttpListener;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;

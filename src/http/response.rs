@@ -11,7 +11,7 @@ use std::io;
 
 /// A request that succeeded.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Text without NSQ's header, as `/ping` answers.
     Plain(&'static str),
     /// The same with status 500: the daemon is not well.
@@ -28,14 +28,14 @@ pub(super) enum Reply {
 
 /// A request that failed: the status and NSQ's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault(pub(super) StatusCode, pub(super) &'static str);
+pub(crate) struct Fault(pub(crate) StatusCode, pub(crate) &'static str);
 
-pub(super) const INVALID_REQUEST: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
-pub(super) const INTERNAL_ERROR: Fault = Fault(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR");
-pub(super) const TOPIC_NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "TOPIC_NOT_FOUND");
-pub(super) const CHANNEL_NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "CHANNEL_NOT_FOUND");
-pub(super) const NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "NOT_FOUND");
-pub(super) const METHOD_NOT_ALLOWED: Fault =
+pub(crate) const INVALID_REQUEST: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
+pub(crate) const INTERNAL_ERROR: Fault = Fault(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR");
+pub(crate) const TOPIC_NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "TOPIC_NOT_FOUND");
+pub(crate) const CHANNEL_NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "CHANNEL_NOT_FOUND");
+pub(crate) const NOT_FOUND: Fault = Fault(StatusCode::NOT_FOUND, "NOT_FOUND");
+pub(crate) const METHOD_NOT_ALLOWED: Fault =
     Fault(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -46,7 +46,7 @@ const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
 
 impl Reply {
     /// A value as JSON.
-    pub(super) fn json(value: &impl Serialize) -> Self {
+    pub(crate) fn json(value: &impl Serialize) -> Self {
         Self::Json(json(value))
     }
 }
@@ -89,7 +89,7 @@ impl IntoResponse for Fault {
 }
 
 /// JSON as Go writes it: compact, with characters that mean something to HTML escaped.
-pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, HtmlSafe);
     value.serialize(&mut serializer).expect("values are plain structs and memory takes all bytes");

@@ -1,8 +1,6 @@
 //! HTTP connections: how many, for how long, and how they end.
 
-use super::listener::HttpListener;
-use super::routes;
-use super::state::Control;
+use super::listener::{HttpListener, peer_name};
 use crate::limits::{
     HTTP_BUFFER_BYTES_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIME_MAX, HTTP_HEADERS_MAX,
     HTTP_IDLE_TIME_MAX, HTTP_STOP_TIME_MAX,
@@ -23,18 +21,14 @@ use tokio_io_timeout::TimeoutStream;
 
 /// The other end of a connection, as the access log names it.
 #[derive(Debug, Clone)]
-pub(super) struct Peer(pub(super) Arc<str>);
+pub(crate) struct Peer(pub(crate) Arc<str>);
 
 /// How long to wait after an accept that failed, for instance for want of descriptors.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Accepts and serves connections until told to stop, then lets requests in progress finish for
 /// a bounded time.
-pub(super) async fn serve(
-    listener: HttpListener,
-    control: Arc<Control>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(crate) async fn serve(listener: HttpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let listener = match Acceptor::new(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -42,7 +36,6 @@ pub(super) async fn serve(
             return;
         }
     };
-    let router = routes::router(control);
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
@@ -138,7 +131,7 @@ impl Acceptor {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Box::new(stream), Peer(address.to_string().into())))
+                Ok((Box::new(stream), Peer(peer_name(address).into())))
             }
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;

@@ -1,20 +1,22 @@
 //! Query parameters, read as strictly as Go reads them.
 
+use super::body;
 use super::response::{Fault, INVALID_REQUEST};
 use crate::protocol::name::{ChannelName, TopicName};
+use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, Uri};
 
 /// The parameters of a request, in order. Values are bytes: a name is checked when it is asked
 /// for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query(Vec<(Vec<u8>, Vec<u8>)>);
+pub(crate) struct Query(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Query {
     /// Reads a URL's query string.
     ///
     /// # Errors
     /// `INVALID_REQUEST` for an escape that is none, or a `;`.
-    pub(super) fn of(uri: &Uri) -> Result<Self, Fault> {
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Fault> {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
             if pair.contains(';') {
@@ -27,7 +29,7 @@ impl Query {
     }
 
     /// The first value of a parameter.
-    pub(super) fn value(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
         let found = self.0.iter().find(|(found, _)| found == name.as_bytes());
         found.map(|(_, value)| value.as_slice())
     }
@@ -36,17 +38,17 @@ impl Query {
     ///
     /// # Errors
     /// `MISSING_ARG_TOPIC`.
-    pub(super) fn topic_bytes(&self) -> Result<&[u8], Fault> {
+    pub(crate) fn topic_bytes(&self) -> Result<&[u8], Fault> {
         self.value("topic").ok_or(Fault(StatusCode::BAD_REQUEST, "MISSING_ARG_TOPIC"))
     }
 
     /// The topic; which text an invalid name has depends on the endpoint.
-    pub(super) fn topic(&self, invalid: &'static str) -> Result<TopicName, Fault> {
+    pub(crate) fn topic(&self, invalid: &'static str) -> Result<TopicName, Fault> {
         TopicName::parse(self.topic_bytes()?).map_err(|_| Fault(StatusCode::BAD_REQUEST, invalid))
     }
 
     /// Topic and channel, checked in NSQ's order.
-    pub(super) fn topic_and_channel(&self) -> Result<(TopicName, ChannelName), Fault> {
+    pub(crate) fn topic_and_channel(&self) -> Result<(TopicName, ChannelName), Fault> {
         let topic = self.topic("INVALID_ARG_TOPIC")?;
         let missing = Fault(StatusCode::BAD_REQUEST, "MISSING_ARG_CHANNEL");
         let channel = ChannelName::parse(self.value("channel").ok_or(missing)?)
@@ -55,7 +57,7 @@ impl Query {
     }
 
     /// A switch as NSQ reads one: `None` when the text is not one of its four words.
-    pub(super) fn switch(value: &[u8]) -> Option<bool> {
+    pub(crate) fn switch(value: &[u8]) -> Option<bool> {
         match value {
             b"true" | b"1" => Some(true),
             b"false" | b"0" => Some(false),
@@ -64,8 +66,21 @@ impl Query {
     }
 }
 
+/// The parameters of a request whose body means nothing: it is read and forgotten.
+pub(crate) struct Parameters(pub(crate) Query);
+
+impl<S: Sync> FromRequest<S> for Parameters {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
+        let query = Query::of(request.uri());
+        body::discard(request.into_body()).await;
+        Ok(Self(query?))
+    }
+}
+
 /// Resolves `%xx` in a path; `None` when an escape is malformed.
-pub(super) fn unescape_path(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unescape_path(text: &str) -> Option<Vec<u8>> {
     unescape(text, b'+')
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyFault {
+pub(crate) enum BodyFault {
     /// It is longer than the limit; at most the limit has been held.
     TooBig,
     /// The client stopped sending, was too slow, or sent nonsense.
@@ -15,12 +15,12 @@ pub(super) enum BodyFault {
 }
 
 /// The length the client has announced, if it has.
-pub(super) fn announced_bytes(body: &Body) -> Option<u64> {
+pub(crate) fn announced_bytes(body: &Body) -> Option<u64> {
     body.size_hint().exact()
 }
 
 /// Reads a whole body.
-pub(super) async fn read(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, BodyFault> {
+pub(crate) async fn read(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, BodyFault> {
     let deadline = Instant::now() + HTTP_BODY_TIME_MAX;
     let announced = announced_bytes(&body).and_then(|bytes| usize::try_from(bytes).ok());
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(bytes_max));
@@ -40,7 +40,7 @@ pub(super) async fn read(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, Bo
 
 /// Reads on and forgets, within limits, so that a client which is still sending gets to see the
 /// answer, and its connection can be used again.
-pub(super) async fn discard(mut body: Body) {
+pub(crate) async fn discard(mut body: Body) {
     let mut left = HTTP_DISCARD_BYTES_MAX;
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {

@@ -68,6 +68,12 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
+/// The other end of a connection as NSQ logs it: an IPv4 client of a socket for both IP versions
+/// has its IPv4 address.
+pub fn peer_name(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+}
+
 /// An error of the system as Go words it: without the number.
 pub fn go_text(error: &io::Error) -> String {
     let text = error.to_string();

@@ -1,0 +1,90 @@
+//! JSON objects read by Go's rules: keys match without regard to case, `null` and unknown keys are
+//! skipped, the last of equal keys counts, and a wrong type anywhere refuses the whole.
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// Reads an object: calls `set` with each key, folded to lower case, and its value as JSON text.
+/// `None` when the bytes are no object, or when `set` gives `None` for a value of the wrong type.
+///
+/// JSON's syntax has been checked then, so that a number which `str::parse` takes for an integer
+/// is what Go accepts for one: no fraction, no exponent.
+pub fn read_object(body: &[u8], set: impl FnMut(&str, &str) -> Option<()>) -> Option<()> {
+    // Go replaces what is not UTF-8; outside of strings it is a syntax error either way.
+    let text = String::from_utf8_lossy(body);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    Object(set).deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()
+}
+
+/// A JSON string; `None` when the value is of another type.
+pub fn text(value: &str) -> Option<String> {
+    let Text(text) = serde_json::from_str(value).ok()?;
+    Some(text)
+}
+
+/// Go's folding of a key: case, and the two letters beyond ASCII that fold into it.
+fn fold_key(key: &str) -> String {
+    let fold = |character: char| match character {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        _ => character.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).collect()
+}
+
+struct Object<F>(F);
+
+impl<'de, F: FnMut(&str, &str) -> Option<()>> DeserializeSeed<'de> for Object<F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, F: FnMut(&str, &str) -> Option<()>> Visitor<'de> for Object<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    /// `null` in place of the document is an empty one.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(key)) = map.next_key()? {
+            let value: &RawValue = map.next_value()?;
+            if value.get() != "null" {
+                let wrong_type = || serde::de::Error::custom("wrong type");
+                (self.0)(&fold_key(&key), value.get()).ok_or_else(wrong_type)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A JSON string by Go's rules: half a surrogate pair is replaced, not refused.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
