@@ -5,7 +5,7 @@ use super::support::{
 };
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::Path;
 use tempfile::TempDir;
@@ -45,6 +45,7 @@ fn held(messages: &[Stored]) -> Held {
 /// What the logs of a directory hold: by `topic:channel`, and by topic for what is in no channel.
 fn dumped(data_path: &Path) -> (BTreeMap<String, Held>, usize) {
     let (mut queues, mut lines) = (BTreeMap::<String, Held>::new(), 0);
+    let mut behind = BTreeSet::new();
     for line in stdout_of(&["dump", text(data_path)]).lines() {
         lines += 1;
         let message: Value = serde_json::from_str(line).expect("JSON");
@@ -55,9 +56,12 @@ fn dumped(data_path: &Path) -> (BTreeMap<String, Held>, usize) {
                 queues.entry(queue).or_default().insert(id.clone(), (attempts, body.clone()));
             assert_eq!(before, None, "once in a queue");
         };
-        if message["in_topic"] == Value::Bool(true) {
+        let in_topic = message["in_topic"] == Value::Bool(true);
+        if in_topic {
             put(topic.clone(), 0);
         }
+        assert!(in_topic || !behind.contains(&topic), "what the topic has not handed out is last");
+        behind.extend(in_topic.then(|| topic.clone()));
         for channel in message["channels"].as_array().expect("a list") {
             let attempts =
                 channel["attempts"].as_u64().and_then(|n| n.try_into().ok()).expect("a count");
@@ -87,7 +91,7 @@ fn write_source() -> (TempDir, BTreeMap<String, Held>) {
     write_queue(path, "orders", &all, 399, &[]);
     put("alone", write_queue(path, "alone", &messages(5..60), 10, &[]));
     // Paused: what the topic has is every channel's as well.
-    let topic = write_queue(path, "paused", &messages(500..520), 3, &[]);
+    let topic = write_queue(path, "paused", &messages(430..450), 3, &[]);
     let channel = write_queue(path, "paused:c", &messages(450..500), 20, &[1]);
     put("paused:c", channel.into_iter().chain(topic.clone()).collect());
     put("paused", topic);

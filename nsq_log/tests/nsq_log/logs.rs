@@ -6,6 +6,7 @@ use ringmain_storage::message::EntryHead;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A topic with two channels, and messages of every kind.
 fn write_orders(data_path: &Path) -> PathBuf {
@@ -173,6 +174,44 @@ fn verify_reads_everything() {
     assert_eq!(stdout_of(&["verify", path, "--plain", "--cores=3"]), expected);
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(stdout_of(&["verify", text(empty.path())]), "no logs here\n");
+}
+
+#[test]
+fn a_killed_daemon_leaves_a_good_log_that_is_not_touched() {
+    let data_path = tempfile::tempdir().unwrap();
+    let directory = data_path.path().join("t.log");
+    let mut log = TestLog::new(&directory, 64 << 10);
+    log.log.create_cursor(b"c", 1, &mut log.io);
+    for number in 0..100 {
+        log.append(&TestLog::head(number), b"body");
+    }
+    log.kill();
+    let before = contents(&directory);
+    let path = text(data_path.path());
+    for backend in ["--plain", "--cores=1"] {
+        let verdict = stdout_of(&["verify", path, backend]);
+        assert!(verdict.starts_with("t: good (1 segment, 100 messages"), "{verdict}");
+        assert_eq!(stdout_of(&["dump", path, backend]).lines().count(), 100);
+    }
+    assert!(stdout_of(&["stat", path]).contains(" 100 messages "));
+    assert_eq!(contents(&directory), before, "nothing is changed");
+}
+
+#[test]
+fn without_locked_memory_it_says_so_once_and_reads_plainly() {
+    let (data_path, _) = write_two_topics();
+    let script = "ulimit -l 64 && exec \"$0\" \"$@\"";
+    for command in ["verify", "dump"] {
+        let arguments = [command, text(data_path.path())];
+        let tool = env!("CARGO_BIN_EXE_nsq_log");
+        let limited =
+            Command::new("sh").args(["-c", script, tool]).args(arguments).output().unwrap();
+        assert!(limited.status.success(), "{limited:?}");
+        assert_eq!(String::from_utf8(limited.stdout).unwrap(), stdout_of(&arguments));
+        let stderr = String::from_utf8(limited.stderr).unwrap();
+        let told = stderr.matches("reading through the page cache instead").count();
+        assert_eq!((told, stderr.lines().count()), (1, 1), "{stderr}");
+    }
 }
 
 #[test]

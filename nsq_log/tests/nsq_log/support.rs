@@ -83,6 +83,13 @@ impl TestLog {
         assert!(self.log.is_closed());
     }
 
+    /// Ends as a killed program does: what was written stays.
+    pub(super) fn kill(mut self) {
+        self.log.checkpoint(&mut self.io);
+        self.log.commit(&mut self.io);
+        self.drain();
+    }
+
     fn drain(&mut self) {
         while let Some(request) = self.io.requests.pop() {
             self.log.complete(self.disk.execute(request), &mut self.io);
