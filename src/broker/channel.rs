@@ -16,6 +16,7 @@ use super::admin::ShardIndex;
 use super::deadlines::TimerId;
 use super::eligible::Eligible;
 use super::in_flight::InFlightIndex;
+use super::later::Later;
 use super::store::MessageSlot;
 use super::time::Time;
 use crate::protocol::name::ChannelName;
@@ -35,12 +36,14 @@ pub struct Channel {
     pub paused: bool,
     /// To be delivered, oldest first.
     pub ready: VecDeque<Entry>,
-    /// Waiting for their time, earliest first.
+    /// Waiting for their time in memory, earliest first.
     pub deferred: BinaryHeap<Reverse<Deferred>>,
     /// Its cursor in the topic's log; none while there is no log, and for ephemeral channels.
     pub cursor: Option<CursorId>,
     /// What it has yet to read of the log; none while it is up to date.
     pub behind: Option<Behind>,
+    /// Deferred messages that are only in the log.
+    pub later: Later,
     /// Delivered, not finished.
     pub in_flight: InFlightIndex,
     /// Armed for the first of `deferred`.
@@ -137,6 +140,7 @@ impl Channel {
             deferred: BinaryHeap::new(),
             cursor: None,
             behind: None,
+            later: Later::default(),
             in_flight: InFlightIndex::default(),
             timer,
             consumers: Vec::new(),
@@ -150,7 +154,8 @@ impl Channel {
     pub fn is_conserved(&self) -> bool {
         let held = self.ready.len() + self.deferred.len() + self.in_flight.len();
         let gone = self.counts.finished + self.counts.discarded;
-        self.counts.put + self.counts.restored == gone + held as u64 + self.behind_count()
+        self.counts.put + self.counts.restored
+            == gone + held as u64 + self.behind_count() + self.later.count()
     }
 
     /// Messages that are to be delivered and only in the log.
@@ -161,7 +166,9 @@ impl Channel {
     /// Whether there may be a message to deliver.
     #[inline]
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || self.behind.as_ref().is_some_and(|behind| !behind.waits)
+        !self.ready.is_empty()
+            || self.behind.as_ref().is_some_and(|behind| !behind.waits)
+            || self.later.is_due && !self.later.waits
     }
 
     /// Leaves so many messages, of which the first has a sequence, to the log.
@@ -172,7 +179,8 @@ impl Channel {
 
     /// When the first deferred message is due.
     pub fn first_due(&self) -> Time {
-        self.deferred.peek().map_or(Time::NEVER, |first| first.0.due)
+        let in_memory = self.deferred.peek().map_or(Time::NEVER, |first| first.0.due);
+        in_memory.min(self.later.first_due)
     }
 }
 

@@ -6,17 +6,19 @@ use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
 use super::delivery::list_eligible;
 use super::in_flight::{EntryIndex, Found, InFlight, InFlightIndex};
+use super::later::Later;
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
 use super::time::{Now, Span};
 use super::topic::Topic;
-use crate::limits::{CHANNELS_MAX, QUEUE_IDLE_MAX};
+use crate::limits::{CHANNELS_MAX, DEFERRED_IN_MEMORY_MAX, QUEUE_IDLE_MAX};
 use crate::protocol::command::State;
 use crate::protocol::error::{EXITING, NOT_IN_FLIGHT, NOT_OWNER, ProtocolError};
 use crate::protocol::frame;
 use crate::protocol::message::MessageId;
 use crate::protocol::name::{ChannelName, TopicName};
+use ringmain_storage::cursors::Retry;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -112,6 +114,8 @@ impl Shard {
         self.channels[slot as usize].counts.requeued += 1;
         if delay_ms == 0 {
             self.make_ready(slot, entry);
+        } else if self.leave_deferred_to_log(now, slot, entry, delay_ms) {
+            self.store.release(message);
         } else {
             self.next_sequence += 1;
             let due = now.time + Span::from_ms(delay_ms);
@@ -121,6 +125,34 @@ impl Shard {
             self.deadlines.arm(channel.timer, channel.first_due());
         }
         self.mark_eligible(index);
+    }
+
+    /// A deferred message for which there is no room in memory waits in the log, if it is there.
+    /// Returns whether it does. What is only in memory stays: there is never much of that, since
+    /// what is published meanwhile goes to the log.
+    fn leave_deferred_to_log(&mut self, now: Now, slot: u32, entry: Entry, delay_ms: u64) -> bool {
+        let channel = &self.channels[slot as usize];
+        if channel.deferred.len() < DEFERRED_IN_MEMORY_MAX || channel.name.is_ephemeral() {
+            return false;
+        }
+        let sequence = self.store.sequence(entry.message);
+        if sequence == 0 {
+            return false;
+        }
+        let delay_ns = i64::try_from(Span::from_ms(delay_ms).0).unwrap_or(i64::MAX);
+        let due_ns = now.wall.0.saturating_add(delay_ns);
+        let channel = &self.channels[slot as usize];
+        let topic = self.topics[channel.topic as usize].as_mut();
+        let Some(log) = topic.and_then(|topic| topic.log.as_mut()) else { return false };
+        let Some(cursor) = channel.cursor.and_then(|id| log.log.cursor_mut(id)) else {
+            return false;
+        };
+        let deliver_at_ns = u64::try_from(due_ns).unwrap_or(1);
+        cursor.set_retry(sequence, Retry { attempts: entry.attempts, deliver_at_ns });
+        log.has_changed = true;
+        self.mark_log(self.channels[slot as usize].topic);
+        self.defer_in_log(now, slot, due_ns, sequence);
+        true
     }
 
     /// TOUCH: the full timeout again, but never beyond `--max-msg-timeout` after delivery.
@@ -169,8 +201,9 @@ impl Shard {
             self.channels[index as usize].deferred.pop();
             self.make_ready(index, entry);
         }
+        self.later_due(now, index);
+        self.arm_channel(now, index);
         let channel = &mut self.channels[index as usize];
-        self.deadlines.arm(channel.timer, channel.first_due());
         if channel.deferred.is_empty() && channel.deferred.capacity() > QUEUE_IDLE_MAX {
             channel.deferred = BinaryHeap::new();
         }
@@ -275,7 +308,9 @@ impl Shard {
         let ready = std::mem::take(&mut channel.ready);
         let deferred = std::mem::take(&mut channel.deferred);
         channel.counts.discarded += (ready.len() + deferred.len()) as u64 + channel.behind_count();
+        channel.counts.discarded += channel.later.count();
         channel.behind = None;
+        channel.later = Later::default();
         let topic = self.topics.get_mut(channel.topic as usize).and_then(Option::as_mut);
         if let Some(log) = topic.and_then(|topic| topic.log.as_mut())
             && let Some(cursor) = channel.cursor.and_then(|id| log.log.cursor_mut(id))

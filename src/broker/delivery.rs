@@ -82,7 +82,11 @@ impl Shard {
                 return;
             }
             if channel.ready.is_empty() {
-                self.refill(now, slot);
+                if channel.later.is_due && !channel.later.waits {
+                    self.fetch_later(now, slot);
+                } else {
+                    self.refill(now, slot);
+                }
                 continue;
             }
             let Some((index, alike)) = channel.eligible.pop() else { return };

@@ -20,6 +20,7 @@ pub mod figures;
 pub mod grant;
 pub mod identify;
 pub mod in_flight;
+pub mod later;
 pub mod logged;
 pub mod message_id;
 pub mod overflow;

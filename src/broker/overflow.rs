@@ -39,11 +39,8 @@ pub(super) fn admit(
         for index in &topic.channels {
             let channel = &channels[*index as usize];
             let has_room = channel.behind.is_none()
-                && if is_deferred {
-                    channel.deferred.len() + coming < DEFERRED_IN_MEMORY_MAX
-                } else {
-                    channel.ready.len() + coming < mem_queue_size
-                };
+                && (is_deferred || channel.ready.len() + coming < mem_queue_size)
+                && (!topic.may_log() || channel.deferred.len() + coming < DEFERRED_IN_MEMORY_MAX);
             takes |= has_room;
             overflows |= !has_room && !channel.name.is_ephemeral();
         }

@@ -7,9 +7,10 @@
 
 use super::action::{Action, Notice};
 use super::channel::{Deferred, Entry};
+use super::later::due_ns;
 use super::shard::Shard;
 use super::time::{Now, Span};
-use crate::limits::{REFILL_BYTES_MAX, REFILL_MESSAGES_MAX};
+use crate::limits::{DEFERRED_IN_MEMORY_MAX, REFILL_BYTES_MAX, REFILL_MESSAGES_MAX};
 use crate::protocol::message::MessageId;
 use ringmain_storage::message::Entry as LogEntry;
 use ringmain_storage::read::Read;
@@ -111,6 +112,11 @@ impl Shard {
             return None;
         }
         let retry = cursor.retry(entry.sequence);
+        let due_ns = due_ns(&retry, entry.bytes());
+        if channel.later.contains(due_ns, entry.sequence) {
+            // It was put into the log to wait there, behind the reader.
+            return None;
+        }
         channel.behind.as_mut()?.count -= 1;
         let split = LogEntry::split(entry.bytes());
         let message = split.and_then(|split| Some((split, MessageId(split.head.id).number()?)));
@@ -120,13 +126,15 @@ impl Shard {
             channel.counts.discarded += 1;
             return None;
         };
+        let left = due_ns.saturating_sub(now.wall.0);
+        if left > 0 && channel.deferred.len() >= DEFERRED_IN_MEMORY_MAX {
+            self.defer_in_log(now, slot, due_ns, entry.sequence);
+            return Some(0);
+        }
         let place = self.store.copy_body_anyway(split.body);
         let message = self.store.insert((id, split.head.timestamp_ns), place, 1);
         self.store.set_sequence(message, entry.sequence);
         let entry = Entry { message, attempts: retry.attempts };
-        let said = i64::try_from(retry.deliver_at_ns).unwrap_or(i64::MAX);
-        let deliver_at = if said > 0 { said } else { split.head.deliver_at_ns };
-        let left = deliver_at.saturating_sub(now.wall.0);
         if left <= 0 {
             channel.ready.push_back(entry);
         } else {

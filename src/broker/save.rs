@@ -16,9 +16,9 @@ use std::collections::{HashMap, HashSet};
 
 /// A message that a channel has not finished, and what the channel knows of it.
 #[derive(Debug, Clone, Copy)]
-struct Held {
-    message: MessageSlot,
-    retry: Retry,
+pub(super) struct Held {
+    pub(super) message: MessageSlot,
+    pub(super) retry: Retry,
 }
 
 impl Shard {
@@ -157,7 +157,7 @@ impl Shard {
     }
 
     /// What a channel holds in memory.
-    fn holding(&self, now: Now, channel: &Channel) -> Vec<Held> {
+    pub(super) fn holding(&self, now: Now, channel: &Channel) -> Vec<Held> {
         let retry = |attempts, deliver_at_ns| Retry { attempts, deliver_at_ns };
         let ready = channel
             .ready

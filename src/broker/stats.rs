@@ -120,7 +120,7 @@ impl Channel {
             depth: self.ready.len() as u64 + self.behind_count(),
             backend_depth: self.behind_count(),
             in_flight_count: self.in_flight.len() as u64,
-            deferred_count: self.deferred.len() as u64,
+            deferred_count: self.deferred.len() as u64 + self.later.count(),
             message_count: self.counts.put,
             requeue_count: self.counts.requeued,
             timeout_count: self.counts.timed_out,

@@ -103,6 +103,7 @@ impl Shard {
         let Some(tl) = topic.and_then(|topic| topic.log.as_mut()) else { return };
         for slot in std::mem::take(&mut tl.readers) {
             let channel = &mut self.channels[slot as usize];
+            channel.later.waits = false;
             if let Some(behind) = channel.behind.as_mut() {
                 behind.waits = false;
             }

@@ -143,3 +143,75 @@ fn a_deleted_topic_takes_its_log_along_and_can_come_back() {
     assert_eq!(world.ask(producer, publish("t", b"new")), [ok()]);
     assert_eq!(drain(&mut world, consumer), [b"new"]);
 }
+
+#[test]
+fn deferred_messages_past_the_bound_wait_in_the_log() {
+    let mut world = World::with(1, spilling(100));
+    let (producer, consumer) = (world.connect(0), world.connect(0));
+    assert_eq!(world.ask(consumer, "SUB t c\nRDY 100\n"), [ok()]);
+    let count = u32::try_from(crate::limits::DEFERRED_IN_MEMORY_MAX).unwrap() + 2_000;
+    let all = bodies(0..count);
+    // The last are due first.
+    let deferred =
+        |number: usize, body: &Vec<u8>| publish_deferred("t", 100_000 - number as u64, body);
+    let all_bytes: Vec<_> = all.iter().enumerate().map(|(n, body)| deferred(n, body)).collect();
+    for bytes in all_bytes.chunks(1000) {
+        let answers = world.ask(producer, bytes.concat());
+        assert_eq!(answers, vec![ok(); bytes.len()]);
+    }
+    let held = world.shards[0].message_count();
+    assert!(held <= crate::limits::DEFERRED_IN_MEMORY_MAX + 1024, "{held} in memory");
+    let channel = world.channel_stats("t", "c");
+    assert_eq!((channel.deferred_count, channel.depth), (u64::from(count), 0));
+    assert!(messages(&world.take_frames(consumer)).is_empty(), "none is due");
+    world.pass_ms(100_001);
+    world.settle();
+    let mut got = Vec::new();
+    loop {
+        let frames = messages(&world.take_frames(consumer));
+        if frames.is_empty() {
+            break;
+        }
+        let finishes: String = frames.iter().map(|(id, ..)| format!("FIN {id}\n")).collect();
+        got.extend(frames.into_iter().map(|(.., body)| body));
+        world.send(consumer, finishes);
+        world.settle();
+    }
+    got.sort();
+    let mut expected = all;
+    expected.sort();
+    assert_eq!(got, expected);
+    assert_eq!(world.shards[0].message_count(), 0);
+}
+
+#[test]
+fn messages_requeued_for_later_stay_in_the_log_past_the_bound() {
+    let mut world = World::with(1, spilling(0));
+    let (producer, consumer) = (world.connect(0), world.connect(0));
+    let count = u32::try_from(crate::limits::DEFERRED_IN_MEMORY_MAX).unwrap() + 500;
+    assert_eq!(world.ask(producer, publish_all("t", &bodies(0..count))), [ok()]);
+    world.send(consumer, "SUB t c\nRDY 100\n");
+    let mut requeued = 0;
+    while requeued < count {
+        world.settle();
+        for (id, attempts, _) in messages(&world.take_frames(consumer)) {
+            assert_eq!(attempts, 1);
+            requeued += 1;
+            world.send(consumer, format!("REQ {id} 5000\n"));
+        }
+    }
+    world.settle();
+    assert_eq!(world.channel_stats("t", "c").deferred_count, u64::from(count));
+    world.pass_ms(5001);
+    let mut finished = 0;
+    while finished < count {
+        world.settle();
+        for (id, attempts, _) in messages(&world.take_frames(consumer)) {
+            assert_eq!(attempts, 2, "attempts are kept");
+            finished += 1;
+            world.send(consumer, format!("FIN {id}\n"));
+        }
+    }
+    world.settle();
+    assert_eq!(world.shards[0].message_count(), 0);
+}

@@ -5,7 +5,9 @@ use super::disks::Disks;
 use super::invariants;
 use crate::broker::Features;
 use crate::broker::action::Action;
-use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, ShardIndex, TopicAction};
+use crate::broker::admin::{
+    AdminReply, AdminRequest, ChannelAction, ChannelStats, ShardIndex, TopicAction,
+};
 use crate::broker::durability::Durability;
 use crate::broker::mail::Mail;
 use crate::broker::session::{Input, MovedSession, Negotiated, Session, SessionKey};
@@ -442,6 +444,18 @@ impl World {
         let Some((topic, home)) = self.home(name) else { return AdminReply::TopicNotFound };
         let ticket = self.administer(home, AdminRequest::Topic { topic, action });
         self.replies.remove(&ticket).expect("answered at once")
+    }
+
+    /// What `/stats` says of a channel.
+    pub(super) fn channel_stats(&mut self, name: &str, of: &str) -> ChannelStats {
+        let (_, home) = self.home(name).expect("the topic exists");
+        let (topic, channel) = (Some(topic(name)), Some(channel(of)));
+        let request = AdminRequest::TopicsPage { from: 0, topic, channel };
+        let ticket = self.administer(home, request);
+        match self.replies.remove(&ticket) {
+            Some(AdminReply::Topics(page)) => page.topics[0].channels[0].clone(),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(super) fn on_channel(&mut self, name: &str, of: &str, action: ChannelAction) -> AdminReply {
