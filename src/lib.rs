@@ -18,6 +18,8 @@ pub mod broker;
 
 pub mod control;
 
+pub mod client;
+
 pub mod options;
 
 pub mod log;
