@@ -22,7 +22,7 @@ pub(super) struct Packer {
 
 enum Method {
     Snappy { encoder: Box<FrameEncoder<Vec<u8>>>, decoder: snap::raw::Decoder, chunk: Vec<u8> },
-    Deflate { compress: Compress, decompress: Decompress, unpacked: Vec<u8> },
+    Deflate { streams: Box<(Compress, Decompress)>, unpacked: Vec<u8> },
 }
 
 impl Packer {
@@ -35,8 +35,10 @@ impl Packer {
     /// `level`: 1 to 9.
     pub(super) fn deflate(level: u8) -> Self {
         Self::new(Method::Deflate {
-            compress: Compress::new(Compression::new(u32::from(level)), false),
-            decompress: Decompress::new(false),
+            streams: Box::new((
+                Compress::new(Compression::new(u32::from(level)), false),
+                Decompress::new(false),
+            )),
             unpacked: Vec::new(),
         })
     }
@@ -54,7 +56,7 @@ impl Packer {
                 written.expect("a vector takes all bytes");
                 wire.append(encoder.get_mut());
             }
-            Method::Deflate { compress, .. } => deflate(compress, plain, wire),
+            Method::Deflate { streams, .. } => deflate(&mut streams.0, plain, wire),
         }
     }
 
@@ -68,8 +70,8 @@ impl Packer {
             Method::Snappy { decoder, chunk, .. } => {
                 unframe(decoder, chunk, &mut self.received, plain)
             }
-            Method::Deflate { decompress, unpacked, .. } => {
-                inflate(decompress, unpacked, &mut self.received, plain)
+            Method::Deflate { streams, unpacked } => {
+                inflate(&mut streams.1, unpacked, &mut self.received, plain)
             }
         }
     }

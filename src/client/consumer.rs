@@ -90,11 +90,14 @@ pub struct ConsumerStats {
     pub in_flight: usize,
 }
 
+type GiveUpHook = Arc<dyn Fn(&GivenUp) + Send + Sync>;
+type AddressFilter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// What the owner of a consumer may have a say in.
 #[derive(Default, Clone)]
 struct Hooks {
-    give_up: Option<Arc<dyn Fn(&GivenUp) + Send + Sync>>,
-    wants: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    give_up: Option<GiveUpHook>,
+    wants: Option<AddressFilter>,
 }
 
 /// What a control asks for.

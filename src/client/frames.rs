@@ -68,6 +68,15 @@ impl FrameBuffer {
         &mut self.received
     }
 
+    /// Takes out what was received behind the frames handed out so far.
+    pub(super) fn take_rest(&mut self) -> BytesMut {
+        let mut rest = BytesMut::from(&self.frames[self.handed_out_bytes..]);
+        rest.unsplit(self.received.split());
+        self.frames = Bytes::new();
+        self.handed_out_bytes = 0;
+        rest
+    }
+
     /// The next complete frame.
     ///
     /// # Errors
@@ -108,7 +117,14 @@ impl FrameBuffer {
         self.frames = Bytes::new();
         self.handed_out_bytes = 0;
         let mut end = 0;
-        while let Some(size) = self.size_at(end)? {
+        loop {
+            let size = match self.size_at(end) {
+                Ok(Some(size)) => size,
+                Ok(None) => break,
+                // What comes before is good, and may change how this is to be read.
+                Err(_) if end > 0 => break,
+                Err(error) => return Err(error),
+            };
             if self.received.len() - end < size + 4 {
                 break;
             }
@@ -184,7 +200,10 @@ mod tests {
         /// However the bytes are cut, the same frames come out.
         #[test]
         fn cuts_do_not_matter(
-            frames in prop::collection::vec((0..3_u8, prop::collection::vec(any::<u8>(), 0..300)), 0..40),
+            frames in prop::collection::vec(
+                (0..3_u8, prop::collection::vec(any::<u8>(), 0..300)),
+                0..40,
+            ),
             cuts in prop::collection::vec(1..200_usize, 1..100),
         ) {
             let wire = encode(&frames);
@@ -223,6 +242,17 @@ mod tests {
         assert_eq!(bodies[1].as_ptr() as usize - bodies[0].as_ptr() as usize, wire.len() / 2);
         drop(buffer);
         assert_eq!(bodies, [&b"one"[..], b"two"]);
+    }
+
+    #[test]
+    fn what_follows_a_frame_can_be_taken_out() {
+        let mut buffer = FrameBuffer::new(0);
+        let wire = encode(&[(0, b"{}".to_vec()), (0, b"x".to_vec())]);
+        buffer.space().extend_from_slice(&wire);
+        buffer.space().extend_from_slice(b"\xff\x06\0\0sNa");
+        assert!(buffer.next().unwrap().is_some());
+        assert_eq!(buffer.take_rest(), [&wire[10..], b"\xff\x06\0\0sNa"].concat());
+        assert!(buffer.next().unwrap().is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::error::Error;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -28,7 +28,6 @@ pub(crate) struct HttpClient {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -62,7 +61,7 @@ impl HttpClient {
         &self,
         method: Method,
         url: &Uri,
-        headers: &[(hyper::header::HeaderName, HeaderValue)],
+        headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Answer, String> {
         let mut request = Request::new(Full::new(body));
@@ -76,7 +75,7 @@ impl HttpClient {
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, self.body_bytes_max).collect().await;
             let body = body.map_err(|error| chain(&*error))?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
+            Ok(Answer { status: head.status, body })
         };
         let slow = || Err("i/o timeout".to_owned());
         timeout(self.request_timeout, exchange).await.unwrap_or_else(|_| slow())
@@ -89,7 +88,7 @@ impl HttpClient {
     pub(crate) async fn fetch(
         &self,
         url: &Uri,
-        headers: &[(hyper::header::HeaderName, HeaderValue)],
+        headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Bytes, String> {
         let answer = self.request(Method::GET, url, headers, Bytes::new()).await?;
         if answer.status != StatusCode::OK {

@@ -55,8 +55,10 @@ impl Link {
         }
     }
 
-    /// Puts another layer on; nothing is buffered in either direction at that moment.
-    pub(super) fn wrap(&mut self, packer: Packer) {
+    /// Puts compression on. What came behind the frame that granted it is compressed already.
+    pub(super) fn wrap(&mut self, mut packer: Packer) {
+        packer.received = self.frames.take_rest();
+        self.unpacking = !packer.received.is_empty();
         self.packer = Some(packer);
     }
 
@@ -98,11 +100,12 @@ impl Link {
     /// The end of the connection.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if let Some(packer) = self.packer.as_mut().filter(|_| !self.out.is_empty()) {
-                if self.wire.is_empty() {
-                    packer.pack(&self.out, &mut self.wire);
-                    empty(&mut self.out);
-                }
+            if let Some(packer) = &mut self.packer
+                && !self.out.is_empty()
+                && self.wire.is_empty()
+            {
+                packer.pack(&self.out, &mut self.wire);
+                empty(&mut self.out);
             }
             let bytes = if self.packer.is_some() { &mut self.wire } else { &mut self.out };
             if bytes.is_empty() {

@@ -183,7 +183,7 @@ impl ReadyDistribution {
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Duration) {
-        if !self.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         if self.takes_turns() {

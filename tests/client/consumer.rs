@@ -1,7 +1,7 @@
 //! Consumers of real daemons.
 
 use super::fake::{run, serve_http};
-use crate::support::daemon::{Daemon, Options};
+use crate::support::daemon::{Daemon, Options, plain_flags};
 use crate::support::stream::Address;
 use ringmain::client::{Config, Consumer, Error, Producer};
 use std::collections::BTreeMap;
@@ -26,17 +26,66 @@ fn j1_end_to_end() {
         daemon.post("/pub?topic=t", b"single");
         daemon.post("/mpub?topic=t", b"double\ndouble");
         daemon.post("/pub?topic=t", b"TOBEFAILED");
-        run(end_to_end(&tcp(&daemon)));
+        run(end_to_end(&tcp(&daemon), Config::default()));
     }
 }
 
-async fn end_to_end(address: &str) {
+/// J1: the same with whatever of this nsqd grants; a consumer of one that grants nothing speaks
+/// plainly.
+#[test]
+fn j1_end_to_end_compressed() {
+    let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let directory = tempfile::TempDir::new().unwrap();
+    let (certificate_path, key_path) =
+        (directory.path().join("certificate.pem"), directory.path().join("key.pem"));
+    std::fs::write(&certificate_path, certificate.cert.pem()).unwrap();
+    std::fs::write(&key_path, certificate.signing_key.serialize_pem()).unwrap();
+    let tls_cert = format!("--tls-cert={}", certificate_path.display());
+    let tls_key = format!("--tls-key={}", key_path.display());
+
+    for (tls_v1, snappy, deflate) in [
+        (false, true, false),
+        (false, false, true),
+        (true, false, false),
+        (true, true, false),
+        (true, false, true),
+    ] {
+        // Ours speaks no TLS; a consumer that demands it is told.
+        let has_tls = plain_flags();
+        let flags: &[&str] = if tls_v1 && has_tls { &[&tls_cert, &tls_key] } else { &[] };
+        let daemon = Daemon::start(&Options { flags, ..Options::default() });
+        daemon.create_channel("t", "c");
+        daemon.post("/pub?topic=t", b"single");
+        daemon.post("/mpub?topic=t", b"double\ndouble");
+        daemon.post("/pub?topic=t", b"TOBEFAILED");
+        let tls_root_ca_file = Some(certificate_path.clone());
+        let config = Config { tls_v1, snappy, deflate, tls_root_ca_file, ..Config::default() };
+        run(async {
+            if tls_v1 && !has_tls {
+                let consumer = Consumer::new("t", "c").nsqd(&tcp(&daemon)).config(config);
+                let refused = consumer.connect().await.unwrap_err().to_string();
+                assert!(refused.contains("does not offer it"), "{refused}");
+                return;
+            }
+            if tls_v1 {
+                // Not just anybody's certificate will do.
+                let config = Config { tls_root_ca_file: None, ..config.clone() };
+                let consumer = Consumer::new("t", "c").nsqd(&tcp(&daemon)).config(config);
+                let refused = consumer.connect().await.unwrap_err().to_string();
+                assert!(refused.contains("certificate"), "{refused}");
+            }
+            end_to_end(&tcp(&daemon), config).await;
+        });
+    }
+}
+
+async fn end_to_end(address: &str, config: Config) {
     let config = Config {
         default_requeue_delay: Duration::ZERO,
         backoff_multiplier: Duration::from_millis(1),
         max_in_flight: 10,
         max_attempts: 5,
-        ..Config::default()
+        ..config
     };
     let given_up = Arc::new(atomic::AtomicUsize::new(0));
     let count = Arc::clone(&given_up);
@@ -45,11 +94,12 @@ async fn end_to_end(address: &str) {
         assert_eq!((&message.body[..], message.attempts), (&b"TOBEFAILED"[..], 6));
         count.fetch_add(1, atomic::Ordering::SeqCst);
     });
-    let mut consumer = consumer.connect().await.unwrap();
+    let mut consumer = consumer.connect().await.expect("a daemon that listens");
     let control = consumer.control();
 
     assert!(matches!(control.connect_nsqd(address).await, Err(Error::AlreadyConnected(_))));
-    let unreachable = control.connect_nsqd("127.0.0.1:1").await.unwrap_err();
+    let unreachable = control.connect_nsqd("127.0.0.1:1").await;
+    let unreachable = unreachable.expect_err("nobody listens there");
     assert!(unreachable.to_string().contains("127.0.0.1:1"), "{unreachable}");
     assert!(matches!(control.disconnect_nsqd("1.2.3.4:5").await, Err(Error::UnknownAddress(_))));
     assert_eq!(control.stats().connections, 1);
@@ -57,10 +107,10 @@ async fn end_to_end(address: &str) {
     let mut seen = BTreeMap::new();
     while given_up.load(atomic::Ordering::SeqCst) == 0 {
         let message = tokio::select! {
-            message = consumer.next() => message.unwrap(),
+            message = consumer.next() => message.expect("nobody stops it"),
             () = tokio::time::sleep(Duration::from_millis(5)) => continue,
         };
-        let body = String::from_utf8(message.body().to_vec()).unwrap();
+        let body = String::from_utf8(message.body().to_vec()).expect("ASCII");
         *seen.entry(body.clone()).or_insert(0) += 1;
         if body == "TOBEFAILED" { message.requeue() } else { message.finish() }
     }

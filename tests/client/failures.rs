@@ -117,7 +117,8 @@ fn what_may_be_sent_again_goes_to_another_nsqd() {
         told.iter().collect::<Vec<_>>()
     });
     assert_eq!(outcome, Ok(()));
-    assert_eq!(bodies, vec![b"x".to_vec(); 3]);
+    // Once or twice refused, as it was sent to one of them or to both.
+    assert!(bodies.len() >= 2 && bodies.iter().all(|body| body == b"x"), "{bodies:?}");
 }
 
 #[test]

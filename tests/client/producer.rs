@@ -7,7 +7,7 @@ use ringmain::client::{Config, Error, Producer};
 use std::time::Duration;
 
 fn depth(daemon: &Daemon) -> u64 {
-    daemon.topic("t").map_or(0, |topic| topic["depth"].as_u64().unwrap())
+    daemon.topic("t").map_or(0, |topic| topic["depth"].as_u64().expect("a number"))
 }
 
 #[test]

@@ -324,10 +324,11 @@ impl Future for Engine {
         let engine = &mut *self;
         for _ in 0..TURNS_IN_A_ROW {
             engine.now = engine.start.elapsed();
-            let mut busy = engine.take_orders(cx);
+            // Replies first: what was answered before a stop goes out before it.
+            let mut busy = engine.take_replies(cx);
+            busy |= engine.take_orders(cx);
             busy |= engine.take_dialed(cx);
             busy |= engine.take_found(cx);
-            busy |= engine.take_replies(cx);
             busy |= engine.read(cx);
             busy |= engine.tick();
             engine.flush(cx);

@@ -28,6 +28,9 @@ const TURNS_IN_A_ROW: u32 = 8;
 /// Numbers producers, for their log lines.
 static INSTANCES: AtomicU32 = AtomicU32::new(1);
 
+/// A node, and what became of connecting to it.
+type Dialed = (usize, Result<(Link, Negotiated), Error>);
+
 /// The state of a producer.
 pub(super) struct Engine {
     settings: Arc<Settings>,
@@ -45,7 +48,7 @@ pub(super) struct Engine {
     nodes: Nodes,
     /// By node.
     connections: Vec<Option<Connection>>,
-    dials: JoinSet<(usize, Result<(Link, Negotiated), Error>)>,
+    dials: JoinSet<Dialed>,
 
     orders: mpsc::UnboundedReceiver<Order>,
     /// Orders taken up; empty between turns.
@@ -187,7 +190,7 @@ impl Engine {
         if !needed || self.stopping && self.waiting.is_empty() {
             return false;
         }
-        let due = self.nodes.to_dial(self.now);
+        let due = self.nodes.take_due(self.now);
         let begun = !due.is_empty();
         for (at, address) in due {
             tracing::info!("{} ({address}) connecting to nsqd", self.label);

@@ -59,7 +59,7 @@ impl Nodes {
     }
 
     /// Those to connect to now, given that there is something to publish.
-    pub(super) fn to_dial(&mut self, now: Duration) -> Vec<(usize, Arc<str>)> {
+    pub(super) fn take_due(&mut self, now: Duration) -> Vec<(usize, Arc<str>)> {
         let mut due = Vec::new();
         for (at, node) in self.nodes.iter_mut().enumerate() {
             let dial = match node.health {
@@ -110,7 +110,7 @@ impl Nodes {
         reason.map_or_else(|| "no nsqd answered in time".into(), |e| e.to_string().into())
     }
 
-    /// When [`to_dial`](Self::to_dial) has something.
+    /// When [`take_due`](Self::take_due) has something.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let waits = self.nodes.iter().filter_map(|node| match node.health {
             Health::Down { until } => Some(until),
@@ -132,9 +132,9 @@ mod tests {
     fn those_that_are_up_take_turns() {
         let mut nodes = nodes(3);
         assert_eq!(nodes.choose(|_| true), None);
-        let due: Vec<_> = nodes.to_dial(Duration::ZERO).into_iter().map(|(at, _)| at).collect();
+        let due: Vec<_> = nodes.take_due(Duration::ZERO).into_iter().map(|(at, _)| at).collect();
         assert_eq!(due, [0, 1, 2]);
-        assert!(nodes.to_dial(Duration::ZERO).is_empty());
+        assert!(nodes.take_due(Duration::ZERO).is_empty());
         nodes.up(0);
         nodes.up(2);
         nodes.down(1, Error::Stopped, Duration::ZERO);
@@ -150,16 +150,16 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut waited = Duration::ZERO;
         for round in 0..12 {
-            assert_eq!(nodes.to_dial(now).len(), 1, "round {round}");
+            assert_eq!(nodes.take_due(now).len(), 1, "round {round}");
             nodes.down(0, Error::NotConnected("x".into()), now);
-            assert!(nodes.to_dial(now).is_empty());
+            assert!(nodes.take_due(now).is_empty());
             let due = nodes.deadline().unwrap();
             waited = due - now;
             now = due;
         }
         assert!(waited >= WAIT_MAX / 2 && waited <= WAIT_MAX);
         assert_eq!(nodes.all_down(), Some(Error::NotConnected("x".into())));
-        nodes.to_dial(now);
+        nodes.take_due(now);
         assert_eq!(nodes.all_down(), None);
         nodes.up(0);
         nodes.works(0);

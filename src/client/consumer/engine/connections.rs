@@ -89,7 +89,9 @@ impl Engine {
                 Some(delay.unwrap_or_else(|| self.settings.config.requeue_delay(attempts)))
             }
             // Nobody looks at messages any more: others may have them at once.
-            Verdict::Dropped { .. } if self.stopping.is_some() => Some(Duration::ZERO),
+            Verdict::Dropped { .. } if self.stopping.is_some() || self.batches.is_closed() => {
+                Some(Duration::ZERO)
+            }
             Verdict::Dropped { attempts } => {
                 self.signal(Signal::Failure);
                 Some(self.settings.config.requeue_delay(attempts))
