@@ -23,6 +23,8 @@ pub mod lookup;
 
 pub mod http;
 
+pub mod client;
+
 pub mod options;
 
 pub mod process;

@@ -397,6 +397,46 @@ pub const HTTP_PIECE_BYTES: usize = 32 * 1024;
 /// Questions to the registrations that may wait; who has another one waits for room.
 pub const LOOKUPD_QUESTIONS_MAX: usize = 1024;
 
+/// Bytes the client library makes room for before it reads a socket; a message larger than this
+/// takes several reads.
+pub const CLIENT_READ_BYTES: usize = 64 * 1024;
+
+/// Largest frame the client library takes, in bytes: far above the message of any sensible nsqd,
+/// far below what would hurt the machine.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of commands a connection of the client library may have waiting for its socket; beyond,
+/// publishes go to another nsqd or wait.
+pub const CLIENT_OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Replies and publishes the client library takes up at a time before it looks at sockets again.
+pub const CLIENT_TURN_MAX: usize = 1024;
+
+/// Reads of one socket in a row before the client library looks at what else there is.
+pub const CLIENT_READS_PER_TURN: u32 = 4;
+
+/// Messages a consumer of the client library holds beyond twice its max-in-flight before it stops
+/// reading: an nsqd may send a message again while its first copy is still worked on.
+pub const CLIENT_MESSAGES_SPARE: usize = 1024;
+
+/// Bytes of a body that count as one more publish in a producer's window.
+pub const CLIENT_WINDOW_UNIT_BYTES: usize = 4096;
+
+/// Seconds a stopping consumer waits for messages in hand before it cuts its connections.
+pub const CLIENT_STOP_PATIENCE_S: u64 = 30;
+
+/// Milliseconds before a lost nsqd is tried again for the first time; doubled each time.
+pub const CLIENT_RETRY_MS: u64 = 100;
+
+/// Milliseconds at most before a lost nsqd of a producer is tried again.
+pub const CLIENT_RETRY_MS_MAX: u64 = 15_000;
+
+/// Largest answer of a lookup service that is read, in bytes.
+pub const CLIENT_LOOKUP_BYTES_MAX: usize = 16 << 20;
+
+/// Most addresses of nsqd a consumer keeps; lookup services that name more are ignored.
+pub const CLIENT_ADDRESSES_MAX: usize = 4096;
+
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && WHOLE_RECEIVE_BUFFERS.is_power_of_two());

@@ -26,6 +26,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "log", "process",
         ],
     ),
+    // The client library: nothing of the daemon but what the wire looks like.
+    ("client", &["protocol", "options", "limits"]),
 ];
 
 /// Parts that decide and never act: what they do is a function of what they are given.

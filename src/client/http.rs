@@ -1,0 +1,141 @@
+//! HTTP requests to lookup services and nsqds, and of the utilities: pooled connections, a limit
+//! on time and on what is read.
+
+use super::error::Error;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Makes requests; cheap to clone, and clones share connections.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    request_timeout: Duration,
+    body_bytes_max: usize,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+impl HttpClient {
+    /// `tls`: for `https` addresses; without it none of their certificates is trusted.
+    pub(crate) fn new(
+        tls: Option<&Arc<ClientConfig>>,
+        connect_timeout: Duration,
+        request_timeout: Duration,
+        body_bytes_max: usize,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(connect_timeout));
+        connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let tls = tls.map_or_else(trusting_nobody, |tls| ClientConfig::clone(tls));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, request_timeout, body_bytes_max }
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// What kept the answer from coming.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer, String> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = url.clone();
+        for (name, value) in headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+        let exchange = async {
+            let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, self.body_bytes_max).collect().await;
+            let body = body.map_err(|error| chain(&*error))?.to_bytes();
+            Ok(Answer { status: head.status, body })
+        };
+        let slow = || Err("i/o timeout".to_owned());
+        timeout(self.request_timeout, exchange).await.unwrap_or_else(|_| slow())
+    }
+
+    /// GET, where only 200 will do.
+    ///
+    /// # Errors
+    /// What went wrong, NSQ's words for a status among it.
+    pub(crate) async fn fetch(
+        &self,
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, String> {
+        let answer = self.request(Method::GET, url, headers, Bytes::new()).await?;
+        if answer.status != StatusCode::OK {
+            let body = String::from_utf8_lossy(&answer.body);
+            return Err(format!("got response {} {body:?}", answer.status));
+        }
+        Ok(answer.body)
+    }
+}
+
+/// Reads an absolute URL.
+///
+/// # Errors
+/// [`Error::Setting`] when it is not one.
+pub(crate) fn parse_url(text: &str) -> Result<Uri, Error> {
+    text.parse().map_err(|error| Error::Setting(format!("{text}: {error}").into()))
+}
+
+/// Writes a value of a query or form: what is not unreserved is escaped.
+pub(crate) fn escape(text: &[u8], space: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(*byte));
+            }
+            b' ' => escaped.push_str(space),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+fn trusting_nobody() -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.expect("ring speaks the versions rustls does");
+    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+}
+
+/// An error with its reasons, since hyper's own texts leave them out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        text = format!("{text}: {reason}");
+        source = reason.source();
+    }
+    text
+}
