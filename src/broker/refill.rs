@@ -33,11 +33,10 @@ impl Shard {
         let channel = &mut self.channels[slot as usize];
         match stop {
             Stop::Enough => {}
-            Stop::UpToDate => {
-                debug_assert_eq!(channel.behind_count(), 0, "all that was counted was read");
-                channel.behind = None;
-            }
-            Stop::Waits => {
+            Stop::UpToDate if channel.behind_count() == 0 => channel.behind = None,
+            Stop::UpToDate | Stop::Waits => {
+                let waits = matches!(stop, Stop::Waits);
+                debug_assert!(waits, "all that was counted was read");
                 if let Some(behind) = channel.behind.as_mut()
                     && !behind.waits
                 {

@@ -78,8 +78,6 @@ impl Shard {
     /// be saved.
     fn save_topic(&mut self, now: Now, index: u32) -> usize {
         let Some(topic) = self.topics[index as usize].as_mut() else { return 0 };
-        let own: HashMap<_, _> =
-            topic.queue.iter().map(|waiting| (waiting.message, waiting.delay_ms)).collect();
         let Some(tl) = topic.log.as_mut() else { return 0 };
         let (start, mut own_from) = match tl.saving {
             Saving::No => (tl.log.appended_up_to(), None),
@@ -89,6 +87,8 @@ impl Shard {
                 return 0;
             }
         };
+        let own: HashMap<_, _> =
+            topic.queue.iter().map(|waiting| (waiting.message, waiting.delay_ms)).collect();
         let mut lost = 0;
         while let Some(slot) = tl.unsaved.front().copied() {
             let message = self.store.message(slot);

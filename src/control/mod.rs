@@ -98,6 +98,8 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
             signals,
             Orders { close_http: close, http, finish: finished },
         ));
+        // What matters has been waited for; a name that is still being looked up has not.
+        runtime.shutdown_background();
     })?;
     Ok(ControlThread { close_http, http_closed, finish, thread })
 }

@@ -57,7 +57,8 @@ impl Default for LogOptions {
             segment_bytes_max: 64 << 20,
             // Measured: direct writes of 1 MiB cost 113 µs of processor time per MB, of 64 KiB 265.
             commit_bytes_max: 1 << 20,
-            read_bytes: 256 << 10,
+            // A backlog is drained by as much per wait for the disk.
+            read_bytes: 512 << 10,
             read_blocks_max: 4,
             open_segments_max: 8,
             spares_max: 2,

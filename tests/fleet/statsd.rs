@@ -6,6 +6,9 @@ use crate::support::wait::PATIENCE;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
+/// Datagrams that a test waits for: those of ten pushes or more.
+const PACKETS_MAX: usize = 100;
+
 struct Server(UdpSocket);
 
 impl Server {
@@ -34,7 +37,7 @@ impl Server {
     /// Takes datagrams up to the one that ends a push which has this line.
     fn wait_line(&self, line: &str, last: &str) {
         let mut seen = String::new();
-        for _ in 0..1000 {
+        for _ in 0..PACKETS_MAX {
             seen.push_str(&self.packet());
             if seen.ends_with('\n') && seen.lines().last().is_some_and(|l| l.starts_with(last)) {
                 if seen.lines().any(|seen| seen == line) {
@@ -63,7 +66,10 @@ fn statsd_gets_what_nsqd_pushes() {
         gauges.get("topic.t.channel.c.depth") == Some(&2)
             && gauges.contains_key("topic.t.channel.c.clients")
     };
-    while !complete(&gauges) {
+    for _ in 0..PACKETS_MAX {
+        if complete(&gauges) {
+            break;
+        }
         for line in server.packet().lines() {
             let line = line.strip_prefix("nsq.some_host_4151.").expect("the prefix");
             let (name, value) = line.split_once(':').expect("a line of statsd");
@@ -76,6 +82,7 @@ fn statsd_gets_what_nsqd_pushes() {
             }
         }
     }
+    assert!(complete(&gauges), "{gauges:?}");
     assert_eq!((sums["topic.t.message_count"], sums["topic.t.message_bytes"]), (2, 12));
     assert_eq!(sums["topic.t.channel.c.message_count"], 2);
     assert_eq!((gauges["topic.t.depth"], gauges["topic.t.channel.c.clients"]), (0, 0));
@@ -95,14 +102,15 @@ fn datagrams_keep_to_their_size_and_cut_at_lines() {
     for n in 0..5 {
         daemon.create_channel(&format!("topic{n}"), "channel");
     }
-    loop {
+    for _ in 0..PACKETS_MAX {
         let packet = server.packet();
         assert!(packet.len() <= 200 && packet.ends_with('\n'), "{packet:?}");
         assert!(packet.lines().all(|line| line.starts_with("topic.")), "{packet:?}");
         if packet.contains("topic4.channel.channel.clients:0|g") {
-            break;
+            return;
         }
     }
+    panic!("the last topic never came");
 }
 
 #[test]

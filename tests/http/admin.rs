@@ -4,6 +4,7 @@ use crate::support::client::Client;
 use crate::support::daemon::{Daemon, program};
 use crate::support::http::request;
 use crate::support::matrix::check;
+use crate::support::wait::eventually;
 use std::process::Command;
 
 #[test]
@@ -173,5 +174,32 @@ fn l19_methods_and_paths_are_exact() {
         let reply = request(&daemon.http, "OPTIONS", "/stats", b"");
         reply.expect(200, "");
         assert_eq!(reply.header("allow"), Some("GET, OPTIONS"));
+    });
+}
+
+#[test]
+fn d15_config() {
+    check(&[], |daemon| {
+        let put = |name: &str, value: &str| {
+            request(&daemon.http, "PUT", &format!("/config/{name}"), value.as_bytes())
+        };
+        let addresses = "nsqlookupd_tcp_addresses";
+        daemon.get("/config/nsqlookupd_tcp_addresses").expect(200, "[]");
+        let two = "[\"127.0.0.1:1\",\"127.0.0.1:2\"]";
+        put(addresses, two).expect(200, two);
+        daemon.get("/config/nsqlookupd_tcp_addresses").expect(200, two);
+        put(addresses, "[]").expect(200, "[]");
+        put("log_level", "bad").expect_message(400, "INVALID_VALUE");
+        put("mem_queue_size", "1").expect_message(400, "INVALID_OPTION");
+        // The change is in force with its answer: nothing below FATAL is logged from here on.
+        assert_eq!(put("log_level", "fatal").status, 200);
+        daemon.create_topic("unheard");
+        assert_eq!(put("log_level", "info").status, 200);
+        daemon.create_topic("heard");
+        eventually(|| {
+            let log = daemon.log();
+            if log.contains("TOPIC(heard): created") { Ok(()) } else { Err(log) }
+        });
+        assert!(!daemon.log().contains("TOPIC(unheard)"), "{}", daemon.log());
     });
 }

@@ -3,8 +3,12 @@
 use super::*;
 use crate::options;
 use crate::protocol::name::TopicName;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -18,6 +22,10 @@ struct Server {
     requests: Receiver<Request>,
 }
 
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 #[derive(Debug)]
 struct Request {
     line: String,
@@ -27,18 +35,27 @@ struct Request {
 
 impl Server {
     fn start(status: &'static str, body: &'static str) -> Self {
+        Self::start_over(status, body, |stream| Box::new(stream))
+    }
+
+    fn start_over(
+        status: &'static str,
+        body: &'static str,
+        wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (tell, requests) = channel();
         thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut input = BufReader::new(stream.try_clone().unwrap());
-                let mut request = Request::read(&mut input);
+            for stream in listener.incoming().flatten() {
+                let mut stream = BufReader::new(wrap(stream));
+                // Whoever does not trust the certificate goes away.
+                let Ok(mut request) = Request::read(&mut stream) else { continue };
                 request.headers.make_ascii_lowercase();
                 let length = body.len();
                 let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n");
                 let answer = format!("{head}Connection: close\r\n\r\n{body}");
-                stream.write_all(answer.as_bytes()).unwrap();
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
                 tell.send(request).unwrap_or_default();
             }
         });
@@ -47,18 +64,21 @@ impl Server {
 }
 
 impl Request {
-    fn read(input: &mut impl BufRead) -> Self {
+    fn read(input: &mut impl BufRead) -> io::Result<Self> {
         let (mut line, mut headers) = (String::new(), String::new());
-        input.read_line(&mut line).unwrap();
+        input.read_line(&mut line)?;
         while !headers.ends_with("\r\n\r\n") && headers != "\r\n" {
-            input.read_line(&mut headers).unwrap();
+            if input.read_line(&mut headers)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         let length = headers.to_ascii_lowercase().lines().find_map(|line| {
             line.strip_prefix("content-length: ").and_then(|value| value.parse().ok())
         });
         let mut body = vec![0; length.unwrap_or(0)];
-        input.read_exact(&mut body).unwrap();
-        Self { line: line.trim_end().to_owned(), headers, body: String::from_utf8(body).unwrap() }
+        input.read_exact(&mut body)?;
+        let body = String::from_utf8(body).unwrap();
+        Ok(Self { line: line.trim_end().to_owned(), headers, body })
     }
 }
 
@@ -67,6 +87,7 @@ fn ask(flags: &[String], question: &AuthQuestion) -> Result<Grant, String> {
     for flag in flags {
         match flag.split_once('=').unwrap() {
             ("address", value) => options.auth_http_addresses.push(value.to_owned()),
+            ("roots", value) => options.tls_root_ca_file = value.to_owned(),
             ("method", value) => options.auth_http_request_method = value.to_owned(),
             ("timeout", value) => {
                 let flag = format!("-http-client-request-timeout={value}");
@@ -174,4 +195,31 @@ fn a_server_that_forbids_http_is_asked_over_https() {
     let reason = ask(&[address(&server)], &question()).unwrap_err();
     assert!(reason.ends_with(" - connection refused"), "{reason}");
     assert_eq!(server.requests.try_iter().count(), 1);
+}
+
+#[test]
+fn a_server_with_a_certificate_is_asked_if_it_is_trusted() {
+    let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let tls = Arc::new(tls);
+    let server = Server::start_over("200 OK", GRANT, move |stream| {
+        let connection = ServerConnection::new(Arc::clone(&tls)).unwrap();
+        Box::new(StreamOwned::new(connection, stream))
+    });
+    let address = format!("address=https://{}/auth", server.address);
+    let reason = ask(std::slice::from_ref(&address), &question()).unwrap_err();
+    assert!(reason.contains("certificate"), "{reason}");
+    let directory = tempfile::TempDir::new().unwrap();
+    let roots = directory.path().join("roots.pem");
+    std::fs::write(&roots, own.cert.pem()).unwrap();
+    let roots = format!("roots={}", roots.display());
+    let grant = ask(&[address, roots], &question()).unwrap();
+    assert_eq!(grant.permission_count(), 1);
+    assert!(server.requests.recv().unwrap().line.starts_with("GET /auth?common_name="));
 }
