@@ -15,7 +15,7 @@
 //! one that nobody was told of may be either. What was finished comes again only after a crash, and
 //! only what was finished since the last rest.
 
-use super::loss::End;
+use super::loss::{End, How};
 use ringmain::broker::durability::Durability;
 use ringmain::protocol::name::{ChannelName, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -279,6 +279,7 @@ impl Auditor {
 
     /// The run is over.
     pub(crate) fn ended(&mut self, mut end: End) {
+        let how = if end.unsound.is_empty() { end.how } else { How::Kill };
         end.serial = self.tick();
         end.run = self.run;
         self.ends.push(end);
@@ -286,6 +287,10 @@ impl Auditor {
         for channel in self.channels.values_mut() {
             channel.exists = false;
             (channel.balance, channel.finished_count) = (None, 0);
+            if how != How::Stop {
+                // Delays are known to the log only of what it has, and only as of a checkpoint.
+                channel.copies.values_mut().for_each(|copy| copy.requeued = None);
+            }
         }
         self.topics.values_mut().for_each(|topic| topic.deleting = 0);
     }

@@ -49,6 +49,8 @@ pub(crate) struct Client {
     /// Bodies of all messages it got, by id.
     pub(crate) bodies: BTreeMap<String, Vec<u8>>,
     pub(crate) is_gone: bool,
+    /// It has sent CLS.
+    pub(crate) is_closing: bool,
     pub(crate) refusals: Vec<String>,
 }
 

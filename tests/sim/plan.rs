@@ -56,7 +56,7 @@ pub(crate) struct Plan {
     pub(crate) buffer_bytes: usize,
     pub(crate) steps: u32,
     pub(crate) faults: Faults,
-    /// How eager the disks, the network and the consumers are, in percent.
+    /// Steps that disks and network take at a time; how eager consumers are, in percent.
     pub(crate) eagerness: [u32; 3],
 }
 
@@ -79,9 +79,13 @@ impl Plan {
             levels: (0..topics).map(|_| level(rng)).collect(),
             channels: rng.usize(1..4),
             buffer_bytes: *choose(rng, &[512 << 10, 8 << 20]),
-            steps: rng.u32(200..700),
+            steps: rng.u32(200..800),
             faults: Faults::random(rng),
-            eagerness: [(); 3].map(|()| *choose(rng, &[10, 40, 80])),
+            eagerness: [
+                *choose(rng, &[1, 4, 12]),
+                *choose(rng, &[1, 4, 12]),
+                *choose(rng, &[10, 40, 80]),
+            ],
             config,
         }
     }
@@ -95,9 +99,9 @@ impl Faults {
             short: often(40, 300),
             write: often(8, 40),
             sync: often(10, 60),
-            kill: often(45, 80),
-            power: often(45, 80),
-            stop: often(50, 80),
+            kill: often(45, 40),
+            power: often(45, 40),
+            stop: often(50, 40),
             full: often(25, 200),
             reset: often(40, 150),
             recovery: often(30, 4000),

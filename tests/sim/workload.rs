@@ -83,26 +83,26 @@ impl World {
         let shard = self.rng.usize(..shards);
         let [disk, network, _] = self.plan.eagerness;
         match self.rng.u32(..100) {
-            0..24 => self.client_step(),
-            24..50 => {
-                let mail_max = self.rng.usize(..4);
+            0..22 => (0..self.rng.u32(1..4)).for_each(|_| self.client_step()),
+            22..44 => {
+                let mail_max = self.rng.usize(..9);
                 self.turn(shard, mail_max);
             }
-            50..56 => {
-                let (to, room) = (self.rng.usize(..shards), self.rng.usize(..4));
+            44..54 => {
+                let (to, room) = (self.rng.usize(..shards), self.rng.usize(..9));
                 self.post(shard, to, room);
             }
-            56..74 if self.rng.u32(..100) < disk => self.disk_step(),
-            74..86 if self.rng.u32(..100) < network => self.network_step(),
-            86..92 => {
+            54..70 => (0..disk).for_each(|_| self.disk_step()),
+            70..86 => (0..network).for_each(|_| self.network_step()),
+            86..91 => {
                 let ms = *choose(&mut self.rng, &[1, 10, 100, 1100]);
                 self.pass_ms(ms);
             }
-            92..95 => self.control_step(),
-            95 => self.settle(),
-            96 => self.rest(),
-            97 if self.is_unsaved => self.persist(),
-            98 if !self.disks.removals.is_empty() => self.finish_removal(0),
+            91..94 => self.control_step(),
+            94 => self.settle(),
+            95 => self.rest(),
+            96 if self.is_unsaved => self.persist(),
+            97 if !self.disks.removals.is_empty() => self.finish_removal(0),
             _ => self.check_balances(),
         }
         self.fault_step();
@@ -247,7 +247,8 @@ impl World {
             }
             return;
         }
-        if choice < 7 {
+        if choice < 7 && !client.is_closing {
+            client.is_closing = true;
             client.expected.push_back(Expected::CloseWait);
             return client.wire.extend(b"CLS\n");
         }
