@@ -46,6 +46,9 @@ impl World {
 
     fn try_start(&mut self, shards: u16) -> bool {
         self.trace.note(format_args!("start with {shards}"));
+        // No process starts within the millisecond in which another one ended.
+        let ms = self.rng.u64(1..200);
+        self.pass_ms(ms);
         self.is_loading = true;
         self.recovery_failed = false;
         let shard = |index| {
