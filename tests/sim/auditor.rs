@@ -73,6 +73,8 @@ pub(crate) struct TopicView {
     channels_changed: u64,
     /// Acknowledged while there was no channel.
     waiting: Vec<usize>,
+    /// Some channel has got those already.
+    is_waiting_over: bool,
     pub(crate) rests: Vec<u64>,
 }
 
@@ -144,6 +146,7 @@ impl Auditor {
             message.acked = Some(acked);
             message.level = message.level.filter(|level| view.level == Some(*level));
             if !has_channels && view.deleting == 0 && view.channels_changed <= sent {
+                view.is_waiting_over = false;
                 view.waiting.push(number);
             }
         }
@@ -224,15 +227,18 @@ impl Auditor {
         channel.topic = Some(topic);
         channel.exists = true;
         channel.balance = None;
-        if is_found {
-            return;
+        if !is_found {
+            channel.since = serial;
         }
-        channel.since = serial;
-        let waiting = std::mem::take(&mut view.waiting);
-        if !name.is_ephemeral() {
-            for number in waiting {
-                channel.copies.entry(number).or_default().is_owed = true;
+        if !name.is_ephemeral() && (is_found || !view.is_waiting_over) {
+            for number in &view.waiting {
+                channel.copies.entry(*number).or_default().is_owed = true;
             }
+        }
+        // All channels that are found at a start get what waited; else the first one gets it.
+        view.is_waiting_over = true;
+        if !is_found {
+            view.waiting.clear();
         }
     }
 
@@ -265,6 +271,7 @@ impl Auditor {
         let serial = self.serial;
         let view = self.topics.entry(topic).or_default();
         view.waiting.clear();
+        view.is_waiting_over = false;
         view.channels_changed = serial;
     }
 

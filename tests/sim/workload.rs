@@ -205,6 +205,7 @@ impl World {
         let topic = topic_name(topic);
         self.auditor.subscribed(topic, channel);
         let ready = self.rng.u32(1..10);
+        self.trace.note(format_args!("client {index} subscribes to {channel}"));
         let client = &mut self.clients[index];
         client.subscription = Some((topic, channel));
         client.expected.push_back(Expected::Subscribed);
@@ -230,6 +231,7 @@ impl World {
         let frame = publish(&topic, &bodies, delay_ms);
         let due = delay_ms.map_or(0, |delay_ms| self.now.time.0 + delay_ms * MS);
         self.auditor.publish(topic, index, bodies, (delay_ms.is_some(), due));
+        self.trace.note(format_args!("client {index} published {first}, {count} to {topic}"));
         let client = &mut self.clients[index];
         client.expected.push_back(Expected::Published(first, count));
         client.wire.extend(frame);

@@ -176,6 +176,7 @@ impl World {
             if let (Some((id, delay_ms)), true) = (asked, before != after) {
                 let (_, channel) = client.subscription.expect("it holds a message");
                 let body = &client.bodies[&id];
+                self.trace.note(format_args!("client {index} finished {id} {delay_ms:?}"));
                 match delay_ms {
                     None => self.auditor.finished(channel, body),
                     Some(delay_ms) => {
@@ -305,6 +306,10 @@ impl World {
         let client = &mut self.clients[index];
         let bytes = bytes.min(client.sending.len());
         let read: Vec<u8> = client.sending.drain(..bytes).collect();
+        if bytes > 0 {
+            let serial = self.auditor.serial;
+            self.trace.note(format_args!("client {index} has acked {bytes} bytes at {serial}"));
+        }
         client.read(&read, &mut self.auditor);
         for refusal in std::mem::take(&mut client.refusals) {
             self.check_refusal(index, &refusal);
