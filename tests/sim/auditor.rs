@@ -59,6 +59,8 @@ pub(crate) struct ChannelView {
     /// It has everything published since.
     pub(crate) since: u64,
     pub(crate) copies: BTreeMap<usize, Copy>,
+    /// What had waited for it in its topic.
+    inherited: Vec<usize>,
     /// FINs carried out in this run.
     finished_count: u64,
     /// What its counters differ by; none until they are looked at.
@@ -176,7 +178,8 @@ impl Auditor {
         assert!(attempts > 0, "message {number} without attempts");
         assert!(now >= message.due, "message {number} in {name} before its time");
         if let Some(refused) = message.refused {
-            let spoilt = self.ends.iter().any(|end| end.run >= refused && end.spoils(message.topic));
+            let spoilt =
+                self.ends.iter().any(|end| end.run >= refused && end.spoils(message.topic));
             assert!(refused < run && spoilt, "message {number}, refused, is delivered in {name}");
         }
         let copy = view.copies.entry(number).or_default();
@@ -187,7 +190,8 @@ impl Auditor {
         if let Some((finished, finished_run)) = copy.finished.filter(|(at, _)| since > *at) {
             assert!(finished_run != run, "message {number} in {name} after it was finished");
             let rests = &self.topics[&message.topic].rests;
-            let comes_again = self.ends.iter().any(|end| end.forgets(finished, rests, message.topic));
+            let comes_again =
+                self.ends.iter().any(|end| end.forgets(finished, rests, message.topic));
             assert!(comes_again, "message {number} in {name} was finished long before the crash");
             self.redelivered += 1;
         }
@@ -234,11 +238,31 @@ impl Auditor {
             for number in &view.waiting {
                 channel.copies.entry(*number).or_default().is_owed = true;
             }
+            channel.inherited.extend(&view.waiting);
         }
         // All channels that are found at a start get what waited; else the first one gets it.
         view.is_waiting_over = true;
         if !is_found {
             view.waiting.clear();
+        }
+    }
+
+    /// A start is over. A channel that had published nothing after it may be unknown, and what it
+    /// had from its topic waits there again.
+    pub(crate) fn started(&mut self) {
+        let exists = |view: &ChannelView| view.exists.then_some(view.topic).flatten();
+        let taken: BTreeSet<_> = self.channels.values().filter_map(exists).collect();
+        for channel in self.channels.values_mut().filter(|channel| !channel.exists) {
+            let Some(topic) = channel.topic else { continue };
+            let view = self.topics.entry(topic).or_default();
+            for number in std::mem::take(&mut channel.inherited) {
+                let Some(copy) = channel.copies.get_mut(&number) else { continue };
+                let was_owed = std::mem::take(&mut copy.is_owed) && copy.finished.is_none();
+                if was_owed && !taken.contains(&topic) {
+                    view.is_waiting_over = false;
+                    view.waiting.push(number);
+                }
+            }
         }
     }
 
@@ -260,13 +284,15 @@ impl Auditor {
             channel.since = serial;
             channel.balance = None;
             channel.copies.values_mut().for_each(|copy| copy.is_owed = false);
+            channel.inherited.clear();
         }
     }
 
     /// What a topic held may be gone.
     pub(crate) fn topic_cleared(&mut self, topic: TopicName) {
         let of = |view: &ChannelView| view.topic == Some(topic);
-        let names: Vec<_> = self.channels.iter().filter(|(_, view)| of(view)).map(|c| *c.0).collect();
+        let names: Vec<_> =
+            self.channels.iter().filter(|(_, view)| of(view)).map(|c| *c.0).collect();
         names.into_iter().for_each(|name| self.channel_cleared(name));
         let serial = self.serial;
         let view = self.topics.entry(topic).or_default();

@@ -92,7 +92,8 @@ impl Auditor {
                 let is_durable = |rest: &u64| acked < *rest && *rest < end.serial;
                 end.serial > acked && !rests.iter().any(is_durable)
             });
-            let cut = |end: &&End| after.iter().any(|e| e.how == How::Power && e.serial >= end.serial);
+            let cut =
+                |end: &&End| after.iter().any(|e| e.how == How::Power && e.serial >= end.serial);
             unsynced.any(|end| cut(&end))
         };
         let topic = message.topic;

@@ -34,8 +34,9 @@ impl World {
         for attempt in 0.. {
             assert!(attempt < 8, "recovery fails without a fault");
             let is_killed = self.with_faults && attempt < 3;
-            self.recovery_stops_after = (is_killed && happens(&mut self.rng, self.plan.faults.recovery))
-                .then(|| self.rng.u64(..40));
+            self.recovery_stops_after = (is_killed
+                && happens(&mut self.rng, self.plan.faults.recovery))
+            .then(|| self.rng.u64(..40));
             if self.try_start(shards) {
                 return;
             }
@@ -79,6 +80,7 @@ impl World {
             self.act(shard);
         }
         self.is_loading = false;
+        self.auditor.started();
         self.persist();
         true
     }
