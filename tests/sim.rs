@@ -31,7 +31,15 @@ mod sim {
     }
 
     fn run_all(seeds: impl Iterator<Item = u64>) {
-        let failed: Vec<_> = seeds.filter(|seed| run(*seed).is_none()).collect();
+        let mut sum = workload::Outcome::default();
+        let mut failed = Vec::new();
+        for seed in seeds {
+            match run(seed) {
+                Some(outcome) => sum.add(&outcome),
+                None => failed.push(seed),
+            }
+        }
+        eprintln!("{sum:?}");
         assert!(failed.is_empty(), "seeds that fail: {failed:?}");
     }
 

@@ -14,7 +14,7 @@ use ringmain::protocol::name::{ChannelName, TopicName};
 const CLIENTS_MAX: usize = 8;
 
 /// What a seed came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) trace: (u64, u64),
     pub(crate) messages: usize,
@@ -23,6 +23,18 @@ pub(crate) struct Outcome {
     pub(crate) redelivered: u64,
     pub(crate) runs: usize,
     pub(crate) requests: u64,
+}
+
+impl Outcome {
+    /// What several seeds came to together.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.acknowledged += other.acknowledged;
+        self.delivered += other.delivered;
+        self.redelivered += other.redelivered;
+        self.runs += other.runs;
+        self.requests += other.requests;
+    }
 }
 
 /// Everything a seed brings, from the first start to the last message.
@@ -84,10 +96,11 @@ impl World {
         let [disk, network, _] = self.plan.eagerness;
         match self.rng.u32(..100) {
             0..22 => (0..self.rng.u32(1..4)).for_each(|_| self.client_step()),
-            22..44 => {
+            22..34 => {
                 let mail_max = self.rng.usize(..9);
                 self.turn(shard, mail_max);
             }
+            34..44 => self.pass_round(),
             44..54 => {
                 let (to, room) = (self.rng.usize(..shards), self.rng.usize(..9));
                 self.post(shard, to, room);
@@ -160,11 +173,27 @@ impl World {
         }
     }
 
+    /// A turn of every shard, with all mail and most of what the network and the disks have.
+    fn pass_round(&mut self) {
+        let shards = self.shards.len();
+        (0..8).for_each(|_| self.network_step());
+        for shard in 0..shards {
+            self.turn(shard, usize::MAX);
+            (0..shards).for_each(|to| self.post(shard, to, usize::MAX));
+        }
+        (0..8).for_each(|_| self.disk_step());
+    }
+
     fn network_step(&mut self) {
-        if self.clients_from == self.clients.len() {
+        let busy = |client: &usize| {
+            let client = &self.clients[*client];
+            !client.wire.is_empty() || !client.sending.is_empty()
+        };
+        let busy: Vec<_> = (self.clients_from..self.clients.len()).filter(busy).collect();
+        if busy.is_empty() {
             return;
         }
-        let index = self.rng.usize(self.clients_from..self.clients.len());
+        let index = *choose(&mut self.rng, &busy);
         let client = &mut self.clients[index];
         if !client.wire.is_empty() && (client.sending.is_empty() || self.rng.bool()) {
             let most = client.wire.len();
