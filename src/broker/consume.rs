@@ -256,8 +256,7 @@ impl Shard {
         if let Some(log) = topic.log.as_mut().filter(|_| !name.is_ephemeral()) {
             let bytes = name.as_str().as_bytes();
             let known = log.log.cursors().find(bytes);
-            let low = log.handed;
-            let cursor = known.unwrap_or_else(|| log.log.create_cursor(bytes, low, &mut self.io));
+            let cursor = known.unwrap_or_else(|| log.create_cursor(bytes, &mut self.io));
             self.channels[slot as usize].cursor = Some(cursor);
             log.has_changed = true;
             self.mark_log(topic_index);

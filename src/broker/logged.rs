@@ -221,7 +221,8 @@ impl Shard {
         let topic = self.topics[index as usize].as_mut().expect("it has a log");
         topic.message_count += u64::from(pending.count);
         topic.message_bytes += pending.body_bytes;
-        let takers = if topic.flows() { topic.channels.len() } else { 1 };
+        let flows = topic.flows();
+        let takers = if flows { topic.channels.len() } else { 1 };
         let tl = topic.log.as_mut().expect("something was pending");
         if pending.is_logged {
             tl.settled = pending.end;
@@ -229,7 +230,15 @@ impl Shard {
         if !pending.is_in_memory {
             return self.leave_to_log(index, pending);
         }
-        self.slots.extend(tl.pending_slots.drain(..pending.count as usize));
+        let count = pending.count as usize;
+        if pending.is_logged && !flows && tl.waiting_from.is_some() {
+            // What came before it waits in the log: it would be read back with that, once more.
+            for slot in tl.pending_slots.drain(..count) {
+                self.store.release(slot);
+            }
+            return self.leave_to_log(index, pending);
+        }
+        self.slots.extend(tl.pending_slots.drain(..count));
         let others = u32::try_from(takers - 1).expect("CHANNELS_MAX is below 2^32");
         if others > 0 {
             self.slots.iter().for_each(|slot| self.store.retain(*slot, others));

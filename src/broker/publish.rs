@@ -200,6 +200,10 @@ impl Shard {
 
     /// Moves what waits in a topic to its channels.
     pub(super) fn flow(&mut self, now: Now, topic_index: u32) {
+        // What waits belongs to all channels that come back, not to the first of them.
+        if self.is_loading {
+            return;
+        }
         loop {
             let topic = self.topics[topic_index as usize].as_mut().expect("flow of a live topic");
             if !topic.flows() {

@@ -17,7 +17,7 @@ use super::store::MessageSlot;
 use super::time::Time;
 use crate::protocol::command::PublishKind;
 use ringmain_storage::cursors::CursorId;
-use ringmain_storage::log::{Log, State};
+use ringmain_storage::log::{Io, Log, State};
 use ringmain_storage::request::LogKey;
 use std::collections::VecDeque;
 
@@ -170,6 +170,18 @@ impl TopicLog {
             self.has_changed = true;
             self.finished_count += 1;
         }
+    }
+
+    /// A cursor for a new channel, which needs what channels have not been given. Sequences that no
+    /// record has, because a crash lost them, are finished for it as they are for the topic.
+    pub fn create_cursor(&mut self, name: &[u8], io: &mut Io) -> CursorId {
+        let id = self.log.create_cursor(name, self.handed, io);
+        let own = self.log.cursors().cursor(self.own);
+        let gaps: Vec<_> = own.map(|own| own.finished_ranges().collect()).unwrap_or_default();
+        if let Some(cursor) = self.log.cursor_mut(id) {
+            gaps.into_iter().for_each(|gap| cursor.finish_range(gap));
+        }
+        id
     }
 
     /// Everything below a sequence was given to the channels, or dropped.

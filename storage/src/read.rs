@@ -362,9 +362,10 @@ impl Outstanding {
                 self.retries = 0;
             }
             Err(error) if error.is_transient() && self.retries < RETRIES_MAX => self.retries += 1,
-            // Less than was written is as bad as an error. Ask for one block alone; what cannot
-            // be read of that is zeros, and damage like any other.
+            // Ask for one block alone; what cannot be read of that is zeros, and damage like any
+            // other. Less than was written may be chance, and is as bad as an error when it stays.
             _ if self.asked - self.filled > block => self.asked = self.filled + block,
+            Ok(_) if self.retries < RETRIES_MAX => self.retries += 1,
             _ => {
                 let read = if let Ok(Outcome::Bytes(bytes)) = result { *bytes } else { 0 };
                 let rest = self.filled + read..self.asked;

@@ -100,6 +100,11 @@ impl<'a, D: Disk> Files<'a, D> {
                 end = filled + BLOCK_BYTES;
                 continue;
             }
+            // Less than is there may be chance.
+            if result.is_ok() && retries < RETRIES_MAX {
+                retries += 1;
+                continue;
+            }
             let block = self.buffer.as_mut_bytes().get_mut(filled + read_bytes..end);
             block.unwrap_or_default().fill(0);
             self.is_partial = true;
