@@ -323,8 +323,8 @@ pub const REFILL_BYTES_MAX: usize = 256 << 10;
 /// Deferred messages that a channel holds in memory; further ones are left to the log.
 pub const DEFERRED_IN_MEMORY_MAX: usize = 10_000;
 
-/// Deferred messages of a channel that are only in the log and of which it knows by itself when they
-/// are due, some 25 bytes each; of further ones it knows where they begin.
+/// Deferred messages of a channel that are only in the log and of which it knows by itself when
+/// they are due, some 25 bytes each; of further ones it knows where they begin.
 pub const DEFERRED_INDEX_MAX: usize = 1 << 19;
 
 /// Messages finished in a topic before its cursors are made durable: as many may be delivered again

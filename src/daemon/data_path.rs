@@ -54,8 +54,8 @@ impl DataPath {
     }
 
     /// Looks at what lies there: removes what a write of the metadata left behind when it was cut
-    /// off, or a removal of a log, and warns of nsqd's files of messages. Gives the topics that have
-    /// a log here.
+    /// off, or a removal of a log, and warns of nsqd's files of messages. Gives the topics that
+    /// have a log here.
     pub(super) fn look_around(&self) -> Vec<TopicName> {
         let path = self.path.display();
         let (mut foreign, mut topics) = (Vec::new(), Vec::new());

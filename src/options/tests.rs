@@ -266,15 +266,16 @@ fn options_without_effect_are_warned_of_once() {
         "-lookupd-tcp-address=b:1",
         "-enable-experiment=unheard-of",
         "-statsd-interval=60s",
-        "-sync-every=1",
-        "-sync-every=2",
+        "-queue-scan-worker-pool-max=1",
+        "-queue-scan-worker-pool-max=2",
         "-verbose",
     ])
     .unwrap();
     assert_eq!(
         options.warnings,
         [
-            "option sync_every has no effect: messages are not written to disk yet",
+            "option queue_scan_worker_pool_max has no effect: timeouts are kept in order and need \
+             no scanning",
             "--verbose has no effect: use --log-level",
         ]
     );

@@ -3,7 +3,7 @@
 use super::source::{Source, report, sources};
 
 /// Modules of `src/` and the other modules each may use. `lib.rs` and `bin` may use all.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("limits", &[]),
     ("log", &["limits"]),
     // The levels of durability are the broker's.

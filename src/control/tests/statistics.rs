@@ -159,7 +159,8 @@ fn d13_json_has_the_keys_of_nsq_in_their_order() {
          \"backend_depth\":0,\"in_flight_count\":0,\"deferred_count\":0,\"message_count\":0,\
          \"requeue_count\":0,\"timeout_count\":0,\"client_count\":1,\"clients\":[{}],\
          \"paused\":false,{latency}}}],\"depth\":1,\"backend_depth\":0,\"message_count\":1,\
-         \"message_bytes\":5,\"paused\":false,{latency},\"durability\":\"overflow\",\"log_bytes\":0}}],\"producers\":[",
+         \"message_bytes\":5,\"paused\":false,{latency},\"durability\":\"overflow\",\
+         \"log_bytes\":0}}],\"producers\":[",
         client(1001, 3, "")
     );
     assert!(answer.text().contains(&expected), "{}", answer.text());
