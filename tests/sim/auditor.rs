@@ -210,6 +210,14 @@ impl Auditor {
         view.copies.entry(number).or_default().finished = Some((serial, run));
     }
 
+    /// Messages could not be read; whether they may be lost is another question.
+    pub(crate) fn discarded(&mut self, name: ChannelName, count: u64) {
+        let balance = self.channels.get_mut(&name).and_then(|view| view.balance.as_mut());
+        if let Some(balance) = balance {
+            *balance += i64::try_from(count).expect("counts are small");
+        }
+    }
+
     /// A REQ was carried out.
     pub(crate) fn requeued(&mut self, name: ChannelName, body: &[u8], due: u64) {
         let serial = self.tick();
