@@ -22,7 +22,11 @@ impl Shard {
         };
         let topic = self.topics[index as usize].as_mut();
         let Some(tl) = topic.and_then(|topic| topic.log.as_mut()) else { return };
+        let was_checkpointing = tl.log.is_checkpointing();
         let progress = tl.log.complete(completion, &mut self.io);
+        // A checkpoint that failed has saved nothing: it is tried again.
+        let has_ended = was_checkpointing && !tl.log.is_checkpointing();
+        tl.has_changed |= has_ended && !progress.has_saved;
         if progress.can_read {
             self.wake_readers(index);
         }

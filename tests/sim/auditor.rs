@@ -176,7 +176,9 @@ impl Auditor {
         let view = self.channels.get_mut(&name).expect("somebody subscribed to it");
         assert_eq!(view.topic, Some(message.topic), "message {number} in a foreign topic");
         assert!(attempts > 0, "message {number} without attempts");
-        assert!(now >= message.due, "message {number} in {name} before its time");
+        // Without a checkpoint at an orderly stop, the log does not know of delays.
+        let is_spoilt = self.ends.iter().any(|end| end.spoils(message.topic));
+        assert!(now >= message.due || is_spoilt, "message {number} in {name} before its time");
         if let Some(refused) = message.refused {
             let spoilt =
                 self.ends.iter().any(|end| end.run >= refused && end.spoils(message.topic));
@@ -208,6 +210,14 @@ impl Auditor {
         let view = self.channels.get_mut(&name).expect("somebody subscribed to it");
         view.finished_count += 1;
         view.copies.entry(number).or_default().finished = Some((serial, run));
+    }
+
+    /// Messages could not be read; whether they may be lost is another question.
+    pub(crate) fn discarded(&mut self, name: ChannelName, count: u64) {
+        let balance = self.channels.get_mut(&name).and_then(|view| view.balance.as_mut());
+        if let Some(balance) = balance {
+            *balance += i64::try_from(count).expect("counts are small");
+        }
     }
 
     /// A REQ was carried out.
@@ -252,6 +262,9 @@ impl Auditor {
     pub(crate) fn started(&mut self) {
         let exists = |view: &ChannelView| view.exists.then_some(view.topic).flatten();
         let taken: BTreeSet<_> = self.channels.values().filter_map(exists).collect();
+        for view in self.topics.values_mut().filter(|view| view.is_waiting_over) {
+            view.waiting.clear();
+        }
         for channel in self.channels.values_mut().filter(|channel| !channel.exists) {
             let Some(topic) = channel.topic else { continue };
             let view = self.topics.entry(topic).or_default();

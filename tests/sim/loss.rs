@@ -144,13 +144,26 @@ impl Auditor {
         }
     }
 
+    /// Whether some of its channels may have had a message that the power took away afterwards.
+    fn may_be_cut(&self, message: &Message) -> bool {
+        let rests = &self.topics[&message.topic].rests;
+        let after = || self.ends.iter().filter(|end| end.serial > message.sent);
+        let is_spoilt = after().any(|end| end.spoils(message.topic));
+        let is_unsynced = message.level == Some(Durability::Logged);
+        after().any(|end| {
+            end.how == How::Power && (is_spoilt || is_unsynced && end.cuts(message.sent, rests))
+        })
+    }
+
     /// A batch came whole or not at all.
     fn check_batches(&self, name: &ChannelName, view: &ChannelView) {
         for (number, copy) in &view.copies {
             let message = &self.messages[*number];
             let (first, count) = message.batch;
             let is_written = message.level.is_some_and(Durability::writes_all);
-            if count < 2 || !is_written || copy.finished.is_none() || view.since > message.sent {
+            let is_gone = self.may_be_cut(message);
+            let is_first = copy.finished.is_some() && count > 1 && view.since <= message.sent;
+            if !is_first || !is_written || is_gone {
                 continue;
             }
             for other in first..first + count {

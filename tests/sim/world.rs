@@ -243,10 +243,16 @@ impl World {
                 self.auditor.channel_deleted(channel);
             }
             Notice::LogLost { topic, channel, count } => {
-                panic!("{count} messages of {topic} are lost to {channel}")
+                assert!(self.may_be_damaged(topic), "{count} of {topic} are lost to {channel}");
+                self.auditor.discarded(channel, count);
             }
             Notice::LogState(..) | Notice::LogReport(..) | Notice::ClientError { .. } => {}
         }
+    }
+
+    /// After a sync that failed a log may have what can never become durable.
+    pub(crate) fn may_be_damaged(&self, topic: TopicName) -> bool {
+        self.auditor.ends.iter().any(|end| end.spoils(topic))
     }
 
     /// Moves a connection that is owed nothing any more.
