@@ -24,7 +24,8 @@ mod sim {
         if outcome.is_err() {
             eprintln!(
                 "seed {seed} fails; to replay it:\n    \
-                 RINGMAIN_SIM_TRACE=1 RINGMAIN_SIM_SEED={seed} cargo test --test sim replay -- --nocapture"
+                 RINGMAIN_SIM_TRACE=1 RINGMAIN_SIM_SEED={seed} cargo test --test sim replay -- \
+                 --nocapture"
             );
         }
         outcome.ok()
