@@ -29,7 +29,7 @@ pub(crate) struct Codec {
 /// Compression, both ways.
 enum Packer {
     Snappy { encoder: Box<FrameEncoder<Vec<u8>>>, received: Vec<u8> },
-    Deflate { compress: Compress, decompress: Decompress },
+    Deflate { compress: Box<Compress>, decompress: Box<Decompress> },
 }
 
 impl Codec {
@@ -61,8 +61,8 @@ impl Codec {
     /// Compresses with deflate from here on.
     pub(crate) fn pack_with_deflate(&mut self) {
         self.packer = Some(Packer::Deflate {
-            compress: Compress::new(Compression::default(), false),
-            decompress: Decompress::new(false),
+            compress: Box::new(Compress::new(Compression::default(), false)),
+            decompress: Box::new(Decompress::new(false)),
         });
     }
 
