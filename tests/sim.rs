@@ -10,6 +10,8 @@ mod sim {
     mod disks;
     mod loss;
     mod plan;
+    mod regressions;
+    mod scenarios;
     mod start;
     mod trace;
     mod workload;

@@ -127,7 +127,9 @@ impl Auditor {
         (name, view): (&ChannelName, &ChannelView),
         lost: &Message,
     ) {
-        if lost.level != Some(Durability::Logged) {
+        // What a failed sync took has no order: the next start may have saved parts of it.
+        let is_spoilt = self.ends.iter().any(|end| end.spoils(lost.topic));
+        if lost.level != Some(Durability::Logged) || is_spoilt {
             return;
         }
         let acked = lost.acked.expect("only what is acknowledged is owed");

@@ -340,7 +340,7 @@ impl World {
         self.replies.remove(&ticket).expect("answered at once");
     }
 
-    fn home(&mut self, name: TopicName) -> Option<(TopicId, usize)> {
+    pub(crate) fn home(&mut self, name: TopicName) -> Option<(TopicId, usize)> {
         let ticket = self.resolve(name, false);
         match self.replies.remove(&ticket) {
             Some(AdminReply::Resolved { topic, home }) => Some((topic, usize::from(home))),
@@ -389,6 +389,12 @@ impl World {
             _ => self.stop(),
         }
         self.start(self.plan.shards);
+        self.finish_all();
+        self.auditor.check_lost();
+    }
+
+    /// Opens everything that is paused, and finishes every message there is.
+    pub(crate) fn finish_all(&mut self) {
         for number in 0..self.plan.levels.len() {
             let name = topic_name(number);
             for channel in (0..self.plan.channels).map(|channel| channel_name(number, channel)) {
@@ -405,11 +411,10 @@ impl World {
             }
         }
         self.take_all();
-        self.auditor.check_lost();
     }
 
     /// Consumers finish everything until nothing comes any more.
-    fn take_all(&mut self) {
+    pub(crate) fn take_all(&mut self) {
         let mut idle = 0;
         while idle < 3 {
             self.settle();

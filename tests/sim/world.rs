@@ -17,7 +17,7 @@ use ringmain::broker::time::{Now, Time, WallClock};
 use ringmain::protocol::command::Command;
 use ringmain::protocol::decoder::Decoder;
 use ringmain::protocol::name::TopicName;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 pub(crate) const MS: u64 = 1_000_000;
 
@@ -49,6 +49,10 @@ pub(crate) struct World {
     pub(crate) recovery_stops_after: Option<u64>,
     pub(crate) recovery_failed: bool,
     pub(crate) with_faults: bool,
+    /// No more requests than so many are executed.
+    pub(crate) stop_after: Option<u64>,
+    /// Topics whose disk cannot be read everywhere.
+    pub(crate) damaged: BTreeSet<TopicName>,
     pub(crate) sessions: Vec<HashMap<SessionKey, usize>>,
     pub(crate) transit: BTreeMap<(usize, usize), VecDeque<Carried>>,
     next_ticket: u64,
@@ -74,6 +78,8 @@ impl World {
             recovery_stops_after: None,
             recovery_failed: false,
             with_faults: true,
+            stop_after: None,
+            damaged: BTreeSet::new(),
             sessions: Vec::new(),
             transit: BTreeMap::new(),
             next_ticket: 0,
@@ -252,7 +258,7 @@ impl World {
 
     /// After a sync that failed a log may have what can never become durable.
     pub(crate) fn may_be_damaged(&self, topic: TopicName) -> bool {
-        self.auditor.ends.iter().any(|end| end.spoils(topic))
+        self.damaged.contains(&topic) || self.auditor.ends.iter().any(|end| end.spoils(topic))
     }
 
     /// Moves a connection that is owed nothing any more.
