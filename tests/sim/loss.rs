@@ -61,7 +61,9 @@ impl Auditor {
             for (number, copy) in lost {
                 let message = &self.messages[*number];
                 let reason = self.excuse(*number, message, copy, &mut from_memory);
-                assert!(reason.is_none(), "lost: message {number} in {name}: {}", reason.unwrap());
+                if let Some(reason) = reason {
+                    panic!("lost: message {number} in {name}: {reason}");
+                }
                 self.check_suffix(*number, (name, view), message);
             }
             for (serial, count) in from_memory {

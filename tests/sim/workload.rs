@@ -53,12 +53,12 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
 }
 
 pub(crate) fn topic_name(number: usize) -> TopicName {
-    TopicName::parse(format!("t{number}").as_bytes()).unwrap()
+    TopicName::parse(format!("t{number}").as_bytes()).expect("a good name")
 }
 
 pub(crate) fn channel_name(topic: usize, number: usize) -> ChannelName {
     let ephemeral = if number == 3 { "#ephemeral" } else { "" };
-    ChannelName::parse(format!("t{topic}c{number}{ephemeral}").as_bytes()).unwrap()
+    ChannelName::parse(format!("t{topic}c{number}{ephemeral}").as_bytes()).expect("a good name")
 }
 
 impl World {

@@ -145,7 +145,7 @@ impl World {
     }
 
     fn receive(&mut self, shard: usize, from: usize, carried: Carried) {
-        let from = ShardIndex(u16::try_from(from).unwrap());
+        let from = ShardIndex(u16::try_from(from).expect("few shards"));
         match carried {
             Carried::Mail(mail) => self.shards[shard].receive(self.now, from, mail),
             Carried::Connection(client, moved) => {
@@ -265,12 +265,12 @@ impl World {
     fn depart(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let (Some(home), Some((at, key))) = (client.moving, client.place) else { return };
-        let session = self.shards[at].session_mut(key).unwrap();
+        let session = self.shards[at].session_mut(key).expect("it has a place");
         let owed = !session.is_answered() || !session.output.is_empty();
         if owed || !client.sending.is_empty() || session.input != Input::Moving(home) {
             return;
         }
-        let moved = self.shards[at].send_session(key).unwrap();
+        let moved = self.shards[at].send_session(key).expect("it has a place");
         self.sessions[at].remove(&key);
         client.place = None;
         let carried = Carried::Connection(index, Box::new(moved));
@@ -292,7 +292,7 @@ impl World {
         if !client.sending.is_empty() {
             return;
         }
-        let session = self.shards[at].session_mut(key).unwrap();
+        let session = self.shards[at].session_mut(key).expect("it has a place");
         if session.output.is_empty() {
             let ended = session.input == Input::Closed && session.is_answered();
             return if ended { self.disconnect(index) } else { self.depart(index) };
@@ -376,6 +376,6 @@ impl World {
     /// Lets time pass without anybody noticing yet.
     pub(crate) fn pass_ms(&mut self, ms: u64) {
         self.now.time.0 += ms * MS;
-        self.now.wall.0 += i64::try_from(ms * MS).unwrap();
+        self.now.wall.0 += i64::try_from(ms * MS).expect("some seconds");
     }
 }
