@@ -51,7 +51,8 @@ pub(crate) struct Client {
     pub(crate) is_gone: bool,
     /// It has sent CLS.
     pub(crate) is_closing: bool,
-    pub(crate) refusals: Vec<String>,
+    /// Messages that were refused, and why, yet to be judged.
+    pub(crate) refusals: Vec<(usize, String)>,
 }
 
 impl Client {
@@ -88,7 +89,7 @@ impl Client {
                     let kinds = ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED"];
                     assert!(kinds.iter().any(|kind| text.starts_with(kind)), "{text}");
                     auditor.refused(first, count);
-                    self.refusals.push(text);
+                    self.refusals.push((first, text));
                 }
                 self.expected.clear();
             }

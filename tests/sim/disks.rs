@@ -115,7 +115,6 @@ impl Disks {
             }
         }
         for disk in &mut self.disks {
-            disk.has_failed = false;
             if power {
                 disk.disk.crash(rng.u64(..));
             } else {
@@ -132,7 +131,6 @@ impl Disks {
         (self.outstanding, self.answers) = Default::default();
         self.by_key.clear();
         for disk in &mut self.disks {
-            disk.has_failed = false;
             disk.disk.kill();
         }
     }
@@ -152,6 +150,11 @@ impl Disks {
         for disk in &mut self.disks {
             disk.was_full = disk.is_full;
         }
+    }
+
+    /// A new run begins.
+    pub(crate) fn forget_failures(&mut self) {
+        self.disks.iter_mut().for_each(|disk| disk.has_failed = false);
     }
 
     /// No fault is left.

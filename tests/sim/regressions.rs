@@ -107,3 +107,23 @@ fn a_checkpoint_that_failed_is_tried_again() {
     let world = finish_all_and_check(world);
     assert_eq!((world.auditor.delivered, world.auditor.redelivered), (5, 0));
 }
+
+#[test]
+fn a_segment_that_found_no_space_is_tried_again_before_it_is_needed() {
+    let mut world = world(Durability::Logged, 10, 1);
+    let disk = world.disks.of(topic_name(0));
+    // Enough for a segment of six blocks, the half of which asks for the next.
+    world.disks.disks[disk].disk.limit(33 << 10);
+    let producer = world.connect(0);
+    for _ in 0..5 {
+        publish(&mut world, producer, 1);
+        world.settle();
+    }
+    world.disks.heal();
+    world.rest();
+    for _ in 0..10 {
+        publish(&mut world, producer, 1);
+        world.settle();
+    }
+    assert!(world.auditor.messages.iter().all(|message| message.acked.is_some()));
+}

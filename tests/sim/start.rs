@@ -166,10 +166,11 @@ impl World {
     /// The process or the machine ends, at once.
     pub(crate) fn end(&mut self, how: How) {
         self.trace.note(format_args!("end: {how:?}"));
-        let unsound = self.unsound();
         let faults = if self.with_faults { self.plan.faults } else { Default::default() };
         self.disks.end(how == How::Power, &faults, &mut self.rng);
         self.cut_clients();
+        let unsound = self.unsound();
+        self.disks.forget_failures();
         self.auditor.ended(End::new(how, unsound, self.plan.config.mem_queue_size));
     }
 
@@ -213,6 +214,7 @@ impl World {
         self.persist();
         let unsound = self.unsound();
         self.disks.close();
+        self.disks.forget_failures();
         self.auditor.ended(End::new(How::Stop, unsound, self.plan.config.mem_queue_size));
     }
 

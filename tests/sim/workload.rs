@@ -8,6 +8,7 @@ use super::plan::{Plan, choose, happens};
 use super::world::{MS, World};
 use fastrand::Rng;
 use ringmain::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction, TopicId};
+use ringmain::broker::durability::Durability;
 use ringmain::protocol::name::{ChannelName, TopicName};
 
 /// Connections at the same time.
@@ -361,8 +362,14 @@ impl World {
     }
 
     /// A publish was refused: there has to be a reason.
-    pub(crate) fn check_refusal(&mut self, index: usize, text: &str) {
-        self.trace.note(format_args!("client {index} is refused: {text}"));
+    pub(crate) fn check_refusal(&mut self, number: usize, text: &str) {
+        self.trace.note(format_args!("message {number} is refused: {text}"));
+        let message = &self.auditor.messages[number];
+        let is_going = self.auditor.topics[&message.topic].deleting > 0;
+        if message.level.is_some_and(|level| level != Durability::Memory) && !is_going {
+            let is_spoilt = !self.disks.is_sound(message.topic);
+            assert!(is_spoilt, "message {number} is refused by a sound disk: {text}");
+        }
     }
 
     /// Counters of all channels add up.

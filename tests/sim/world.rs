@@ -239,7 +239,10 @@ impl World {
                 let level = self.plan.config.durability;
                 self.auditor.topics.entry(topic).or_default().level = Some(level);
             }
-            Notice::TopicDeleting(_) => self.is_unsaved = true,
+            Notice::TopicDeleting(topic) => {
+                self.is_unsaved = true;
+                self.auditor.topics.entry(topic).or_default().level = None;
+            }
             Notice::ChannelCreated(topic, channel) => {
                 self.is_unsaved = true;
                 self.auditor.channel_created(topic, channel, self.is_loading);
@@ -323,8 +326,8 @@ impl World {
             self.trace.note(format_args!("client {index} has acked {bytes} bytes at {serial}"));
         }
         client.read(&read, &mut self.auditor);
-        for refusal in std::mem::take(&mut client.refusals) {
-            self.check_refusal(index, &refusal);
+        for (number, text) in std::mem::take(&mut client.refusals) {
+            self.check_refusal(number, &text);
         }
         let client = &mut self.clients[index];
         if let Some((at, key)) = client.place.filter(|_| bytes > 0 && client.sending.is_empty()) {
