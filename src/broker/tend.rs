@@ -154,6 +154,7 @@ impl TopicLog {
             || !self.stalled.is_empty()
             || !self.readers.is_empty()
             || self.log.state() != State::Healthy
+            || self.log.waits_for_space()
     }
 
     fn begin_sync(&mut self, now: Now) {

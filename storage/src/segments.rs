@@ -166,13 +166,19 @@ impl Segments {
         }
     }
 
-    /// The ended segment to close when more than `open_max` are open.
-    pub(crate) fn to_close(&self, open_max: usize) -> Option<SegmentId> {
+    /// The ended segment to close when more than `open_max` are open; not the one being synced.
+    pub(crate) fn to_close(
+        &self,
+        open_max: usize,
+        syncing: Option<SegmentId>,
+    ) -> Option<SegmentId> {
         let open = self.list.values().filter(|s| s.is_ended && s.handle == Handle::Open);
         if open.clone().count() <= open_max {
             return None;
         }
-        let idle = open.filter(|segment| segment.reads == 0);
+        let is_idle =
+            |s: &&Segment| s.reads == 0 && syncing.is_none_or(|syncing| syncing != s.identity.id);
+        let idle = open.filter(is_idle);
         idle.min_by_key(|segment| segment.used_at).map(|segment| segment.identity.id)
     }
 
@@ -271,7 +277,9 @@ mod tests {
         segments.touch(SegmentId(2));
         segments.touch(SegmentId(1));
         segments.segment_mut(SegmentId(3)).unwrap().reads = 1;
-        assert_eq!(segments.to_close(3), None);
-        assert_eq!(segments.to_close(2), Some(SegmentId(2)));
+        assert_eq!(segments.to_close(3, None), None);
+        assert_eq!(segments.to_close(2, None), Some(SegmentId(2)));
+        let syncing = Some(SegmentId(2));
+        assert!(segments.to_close(2, syncing).is_some_and(|id| id != SegmentId(2)));
     }
 }

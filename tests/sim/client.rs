@@ -51,7 +51,8 @@ pub(crate) struct Client {
     pub(crate) is_gone: bool,
     /// It has sent CLS.
     pub(crate) is_closing: bool,
-    pub(crate) refusals: Vec<String>,
+    /// Messages that were refused, and why, yet to be judged.
+    pub(crate) refusals: Vec<(usize, String)>,
 }
 
 impl Client {
@@ -88,7 +89,7 @@ impl Client {
                     let kinds = ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED"];
                     assert!(kinds.iter().any(|kind| text.starts_with(kind)), "{text}");
                     auditor.refused(first, count);
-                    self.refusals.push(text);
+                    self.refusals.push((first, text));
                 }
                 self.expected.clear();
             }
@@ -103,13 +104,13 @@ pub(crate) fn take_frames(bytes: &mut Vec<u8>) -> Vec<Frame> {
         let size = u32::from_be_bytes(*size) as usize;
         let Some(frame) = rest.get(..size) else { break };
         taken += 4 + size;
-        let text = || String::from_utf8(frame[4..].to_vec()).unwrap();
+        let text = || String::from_utf8_lossy(&frame[4..]).into_owned();
         frames.push(match frame[3] {
             0 => Frame::Response(text()),
             1 => Frame::Error(text()),
             _ => Frame::Message {
                 attempts: u16::from_be_bytes([frame[12], frame[13]]),
-                id: String::from_utf8(frame[14..30].to_vec()).unwrap(),
+                id: String::from_utf8_lossy(&frame[14..30]).into_owned(),
                 body: frame[30..].to_vec(),
             },
         });
@@ -129,7 +130,7 @@ pub(crate) fn publish(topic: &TopicName, bodies: &[Vec<u8>], delay_ms: Option<u6
     if let [body] = bodies {
         push_body(&mut bytes, body);
     } else {
-        let mut batch = u32::try_from(bodies.len()).unwrap().to_be_bytes().to_vec();
+        let mut batch = prefix(bodies.len()).to_vec();
         bodies.iter().for_each(|body| push_body(&mut batch, body));
         push_body(&mut bytes, &batch);
     }
@@ -137,6 +138,10 @@ pub(crate) fn publish(topic: &TopicName, bodies: &[Vec<u8>], delay_ms: Option<u6
 }
 
 fn push_body(bytes: &mut Vec<u8>, body: &[u8]) {
-    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(&prefix(body.len()));
     bytes.extend_from_slice(body);
+}
+
+fn prefix(length: usize) -> [u8; 4] {
+    u32::try_from(length).expect("publishes are small").to_be_bytes()
 }

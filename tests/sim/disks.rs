@@ -19,6 +19,8 @@ pub(crate) struct TopicDisk {
     pub(crate) was_full: bool,
     /// In this run a request failed for good.
     pub(crate) has_failed: bool,
+    /// A sync with that number fails.
+    failing_sync: Option<(u64, IoError)>,
 }
 
 /// See the module's text.
@@ -44,6 +46,7 @@ impl Disks {
                 is_full: false,
                 was_full: false,
                 has_failed: false,
+                failing_sync: None,
             });
             self.disks.len() - 1
         })
@@ -78,6 +81,7 @@ impl Disks {
         let key = request.log;
         let disk = self.by_key[&(shard, key)];
         let disk = &mut self.disks[disk];
+        disk.spoil_sync(&request.operation);
         if let Some(faults) = faults {
             disk.spoil(&request.operation, faults, rng);
         }
@@ -111,7 +115,6 @@ impl Disks {
             }
         }
         for disk in &mut self.disks {
-            disk.has_failed = false;
             if power {
                 disk.disk.crash(rng.u64(..));
             } else {
@@ -128,7 +131,6 @@ impl Disks {
         (self.outstanding, self.answers) = Default::default();
         self.by_key.clear();
         for disk in &mut self.disks {
-            disk.has_failed = false;
             disk.disk.kill();
         }
     }
@@ -150,6 +152,11 @@ impl Disks {
         }
     }
 
+    /// A new run begins.
+    pub(crate) fn forget_failures(&mut self) {
+        self.disks.iter_mut().for_each(|disk| disk.has_failed = false);
+    }
+
     /// No fault is left.
     pub(crate) fn heal(&mut self) {
         for disk in &mut self.disks {
@@ -161,6 +168,20 @@ impl Disks {
 }
 
 impl TopicDisk {
+    /// Has the request of that number fail, if it is a sync.
+    pub(crate) fn fail_sync_at(&mut self, number: u64, error: IoError) {
+        self.failing_sync = Some((number, error));
+    }
+
+    fn spoil_sync(&mut self, operation: &Operation) {
+        let is_sync = matches!(operation, Operation::Sync { .. } | Operation::SyncDirectory);
+        let number = self.disk.executed();
+        if let Some((_, error)) = self.failing_sync.take_if(|(at, _)| is_sync && *at == number) {
+            self.disk.fail_at(number, error);
+            self.has_failed = true;
+        }
+    }
+
     /// Has the next request fail, or do less than it was asked to, now and then.
     fn spoil(&mut self, operation: &Operation, faults: &Faults, rng: &mut Rng) {
         let number = self.disk.executed();

@@ -166,10 +166,11 @@ impl World {
     /// The process or the machine ends, at once.
     pub(crate) fn end(&mut self, how: How) {
         self.trace.note(format_args!("end: {how:?}"));
-        let unsound = self.unsound();
         let faults = if self.with_faults { self.plan.faults } else { Default::default() };
         self.disks.end(how == How::Power, &faults, &mut self.rng);
         self.cut_clients();
+        let unsound = self.unsound();
+        self.disks.forget_failures();
         self.auditor.ended(End::new(how, unsound, self.plan.config.mem_queue_size));
     }
 
@@ -213,6 +214,7 @@ impl World {
         self.persist();
         let unsound = self.unsound();
         self.disks.close();
+        self.disks.forget_failures();
         self.auditor.ended(End::new(How::Stop, unsound, self.plan.config.mem_queue_size));
     }
 
@@ -233,6 +235,9 @@ impl World {
     pub(crate) fn use_disks(&mut self) {
         while !self.disks.outstanding.is_empty() || !self.disks.answers.is_empty() {
             while !self.disks.outstanding.is_empty() {
+                if self.is_stopped() {
+                    return;
+                }
                 let index = self.rng.usize(..self.disks.outstanding.len());
                 let faults = self.with_faults.then_some(self.plan.faults);
                 self.disks.execute(index, faults.as_ref(), &mut self.rng);
@@ -242,6 +247,11 @@ impl World {
                 self.answer(index);
             }
         }
+    }
+
+    /// Whether as many requests were executed as there were to be.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop_after.is_some_and(|requests| self.disks.executed >= requests)
     }
 
     /// Delivers an answer of a disk.
@@ -266,16 +276,20 @@ impl World {
     pub(crate) fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             let count = self.shards.len();
+            for client in &mut self.clients[self.clients_from..] {
+                client.input.append(&mut client.wire);
+            }
             for shard in 0..count {
                 self.turn(shard, usize::MAX);
                 (0..count).for_each(|to| self.post(shard, to, usize::MAX));
             }
             for client in self.clients_from..self.clients.len() {
-                let wire = std::mem::take(&mut self.clients[client].wire);
-                self.clients[client].input.extend(wire);
                 self.complete_send(client, usize::MAX);
             }
             self.use_disks();
+            if self.is_stopped() {
+                return;
+            }
             while !self.disks.removals.is_empty() {
                 self.finish_removal(0);
             }

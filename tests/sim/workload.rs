@@ -8,6 +8,7 @@ use super::plan::{Plan, choose, happens};
 use super::world::{MS, World};
 use fastrand::Rng;
 use ringmain::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction, TopicId};
+use ringmain::broker::durability::Durability;
 use ringmain::protocol::name::{ChannelName, TopicName};
 
 /// Connections at the same time.
@@ -53,12 +54,12 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
 }
 
 pub(crate) fn topic_name(number: usize) -> TopicName {
-    TopicName::parse(format!("t{number}").as_bytes()).unwrap()
+    TopicName::parse(format!("t{number}").as_bytes()).expect("a good name")
 }
 
 pub(crate) fn channel_name(topic: usize, number: usize) -> ChannelName {
     let ephemeral = if number == 3 { "#ephemeral" } else { "" };
-    ChannelName::parse(format!("t{topic}c{number}{ephemeral}").as_bytes()).unwrap()
+    ChannelName::parse(format!("t{topic}c{number}{ephemeral}").as_bytes()).expect("a good name")
 }
 
 impl World {
@@ -340,7 +341,7 @@ impl World {
         self.replies.remove(&ticket).expect("answered at once");
     }
 
-    fn home(&mut self, name: TopicName) -> Option<(TopicId, usize)> {
+    pub(crate) fn home(&mut self, name: TopicName) -> Option<(TopicId, usize)> {
         let ticket = self.resolve(name, false);
         match self.replies.remove(&ticket) {
             Some(AdminReply::Resolved { topic, home }) => Some((topic, usize::from(home))),
@@ -361,8 +362,14 @@ impl World {
     }
 
     /// A publish was refused: there has to be a reason.
-    pub(crate) fn check_refusal(&mut self, index: usize, text: &str) {
-        self.trace.note(format_args!("client {index} is refused: {text}"));
+    pub(crate) fn check_refusal(&mut self, number: usize, text: &str) {
+        self.trace.note(format_args!("message {number} is refused: {text}"));
+        let message = &self.auditor.messages[number];
+        let is_going = self.auditor.topics[&message.topic].deleting > 0;
+        if message.level.is_some_and(|level| level != Durability::Memory) && !is_going {
+            let is_spoilt = !self.disks.is_sound(message.topic);
+            assert!(is_spoilt, "message {number} is refused by a sound disk: {text}");
+        }
     }
 
     /// Counters of all channels add up.
@@ -389,6 +396,12 @@ impl World {
             _ => self.stop(),
         }
         self.start(self.plan.shards);
+        self.finish_all();
+        self.auditor.check_lost();
+    }
+
+    /// Opens everything that is paused, and finishes every message there is.
+    pub(crate) fn finish_all(&mut self) {
         for number in 0..self.plan.levels.len() {
             let name = topic_name(number);
             for channel in (0..self.plan.channels).map(|channel| channel_name(number, channel)) {
@@ -405,11 +418,10 @@ impl World {
             }
         }
         self.take_all();
-        self.auditor.check_lost();
     }
 
     /// Consumers finish everything until nothing comes any more.
-    fn take_all(&mut self) {
+    pub(crate) fn take_all(&mut self) {
         let mut idle = 0;
         while idle < 3 {
             self.settle();

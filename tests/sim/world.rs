@@ -17,7 +17,7 @@ use ringmain::broker::time::{Now, Time, WallClock};
 use ringmain::protocol::command::Command;
 use ringmain::protocol::decoder::Decoder;
 use ringmain::protocol::name::TopicName;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 pub(crate) const MS: u64 = 1_000_000;
 
@@ -49,6 +49,10 @@ pub(crate) struct World {
     pub(crate) recovery_stops_after: Option<u64>,
     pub(crate) recovery_failed: bool,
     pub(crate) with_faults: bool,
+    /// No more requests than so many are executed.
+    pub(crate) stop_after: Option<u64>,
+    /// Topics whose disk cannot be read everywhere.
+    pub(crate) damaged: BTreeSet<TopicName>,
     pub(crate) sessions: Vec<HashMap<SessionKey, usize>>,
     pub(crate) transit: BTreeMap<(usize, usize), VecDeque<Carried>>,
     next_ticket: u64,
@@ -74,6 +78,8 @@ impl World {
             recovery_stops_after: None,
             recovery_failed: false,
             with_faults: true,
+            stop_after: None,
+            damaged: BTreeSet::new(),
             sessions: Vec::new(),
             transit: BTreeMap::new(),
             next_ticket: 0,
@@ -139,7 +145,7 @@ impl World {
     }
 
     fn receive(&mut self, shard: usize, from: usize, carried: Carried) {
-        let from = ShardIndex(u16::try_from(from).unwrap());
+        let from = ShardIndex(u16::try_from(from).expect("few shards"));
         match carried {
             Carried::Mail(mail) => self.shards[shard].receive(self.now, from, mail),
             Carried::Connection(client, moved) => {
@@ -233,7 +239,10 @@ impl World {
                 let level = self.plan.config.durability;
                 self.auditor.topics.entry(topic).or_default().level = Some(level);
             }
-            Notice::TopicDeleting(_) => self.is_unsaved = true,
+            Notice::TopicDeleting(topic) => {
+                self.is_unsaved = true;
+                self.auditor.topics.entry(topic).or_default().level = None;
+            }
             Notice::ChannelCreated(topic, channel) => {
                 self.is_unsaved = true;
                 self.auditor.channel_created(topic, channel, self.is_loading);
@@ -252,19 +261,19 @@ impl World {
 
     /// After a sync that failed a log may have what can never become durable.
     pub(crate) fn may_be_damaged(&self, topic: TopicName) -> bool {
-        self.auditor.ends.iter().any(|end| end.spoils(topic))
+        self.damaged.contains(&topic) || self.auditor.ends.iter().any(|end| end.spoils(topic))
     }
 
     /// Moves a connection that is owed nothing any more.
     fn depart(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let (Some(home), Some((at, key))) = (client.moving, client.place) else { return };
-        let session = self.shards[at].session_mut(key).unwrap();
+        let session = self.shards[at].session_mut(key).expect("it has a place");
         let owed = !session.is_answered() || !session.output.is_empty();
         if owed || !client.sending.is_empty() || session.input != Input::Moving(home) {
             return;
         }
-        let moved = self.shards[at].send_session(key).unwrap();
+        let moved = self.shards[at].send_session(key).expect("it has a place");
         self.sessions[at].remove(&key);
         client.place = None;
         let carried = Carried::Connection(index, Box::new(moved));
@@ -286,7 +295,7 @@ impl World {
         if !client.sending.is_empty() {
             return;
         }
-        let session = self.shards[at].session_mut(key).unwrap();
+        let session = self.shards[at].session_mut(key).expect("it has a place");
         if session.output.is_empty() {
             let ended = session.input == Input::Closed && session.is_answered();
             return if ended { self.disconnect(index) } else { self.depart(index) };
@@ -317,8 +326,8 @@ impl World {
             self.trace.note(format_args!("client {index} has acked {bytes} bytes at {serial}"));
         }
         client.read(&read, &mut self.auditor);
-        for refusal in std::mem::take(&mut client.refusals) {
-            self.check_refusal(index, &refusal);
+        for (number, text) in std::mem::take(&mut client.refusals) {
+            self.check_refusal(number, &text);
         }
         let client = &mut self.clients[index];
         if let Some((at, key)) = client.place.filter(|_| bytes > 0 && client.sending.is_empty()) {
@@ -370,6 +379,6 @@ impl World {
     /// Lets time pass without anybody noticing yet.
     pub(crate) fn pass_ms(&mut self, ms: u64) {
         self.now.time.0 += ms * MS;
-        self.now.wall.0 += i64::try_from(ms * MS).unwrap();
+        self.now.wall.0 += i64::try_from(ms * MS).expect("some seconds");
     }
 }

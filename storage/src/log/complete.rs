@@ -71,6 +71,12 @@ impl Log {
         progress
     }
 
+    /// Whether something waits for space: a commit, or a segment that is not needed yet.
+    pub fn waits_for_space(&self) -> bool {
+        self.commit.as_ref().is_some_and(|commit| commit.blocked().is_some())
+            || self.preparation.as_ref().is_some_and(|p| p.blocked.is_some())
+    }
+
     /// Tries again what waits for space, if anything does. To be called about every second.
     pub fn probe(&mut self, io: &mut Io) {
         if self.commit.as_ref().is_some_and(|commit| commit.blocked().is_some())

@@ -105,7 +105,8 @@ impl Log {
                 }
             }
         }
-        if let Some(id) = self.segments.to_close(self.options.open_segments_max) {
+        let syncing = self.written_segment.filter(|_| self.commit.is_some());
+        if let Some(id) = self.segments.to_close(self.options.open_segments_max, syncing) {
             if let Some(segment) = self.segments.segment_mut(id) {
                 segment.handle = Handle::Closing;
             }
