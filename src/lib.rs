@@ -20,6 +20,8 @@ pub mod control;
 
 pub mod client;
 
+pub mod tools;
+
 pub mod options;
 
 pub mod log;

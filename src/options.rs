@@ -11,13 +11,15 @@ mod defaults;
 pub mod duration;
 mod exit;
 mod flags;
+mod program;
 mod validate;
-mod value;
+pub(crate) mod value;
 
 pub use address::{ListenAddress, split_host_port};
 pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
+pub(crate) use program::{read_flags, refuse, version_of};
 pub use validate::by_name;
 pub use value::{IoDriver, TlsRequired, TlsVersion};
 

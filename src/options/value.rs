@@ -50,7 +50,7 @@ impl Serialize for TlsRequired {
 }
 
 /// Reads one of Go's spellings of a boolean.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
@@ -60,7 +60,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 
 /// Reads an integer in Go's syntax: signed, with `0x`, `0o`, `0b` or a leading `0` for other
 /// bases, and underscores between digits.
-pub(super) fn integer<T: TryFrom<i64>>(text: &str) -> Result<T, String> {
+pub(crate) fn integer<T: TryFrom<i64>>(text: &str) -> Result<T, String> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -90,7 +90,7 @@ pub(super) fn integer<T: TryFrom<i64>>(text: &str) -> Result<T, String> {
 }
 
 /// Reads a duration. Go lets a time limit be negative; nothing here can honour one.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let nanoseconds = duration::parse_nanoseconds(text).ok_or("parse error")?;
     u64::try_from(nanoseconds)
         .map(Duration::from_nanos)
@@ -103,7 +103,7 @@ pub(super) fn percentile(text: &str) -> Result<f64, String> {
 }
 
 /// Reads a level's word.
-pub(super) fn log_level(text: &str) -> Result<LogLevel, String> {
+pub(crate) fn log_level(text: &str) -> Result<LogLevel, String> {
     LogLevel::parse(text)
         .ok_or_else(|| format!("invalid log level '{text}' (debug, info, warn, error, fatal)"))
 }

@@ -3,7 +3,7 @@
 use super::source::{Source, report, sources};
 
 /// Modules of `src/` and the other modules each may use. `lib.rs` and `bin` may use all.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("limits", &[]),
     ("log", &["limits"]),
     ("options", &["protocol", "limits", "log"]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("control", &["broker", "protocol", "limits", "options", "log"]),
     // The client library: nothing of the daemon but what the wire looks like.
     ("client", &["protocol", "options", "limits"]),
+    ("tools", &["client", "protocol", "options", "limits"]),
     // Where the daemon is put together.
     ("daemon", &["server", "control", "broker", "reactor", "protocol", "limits", "options", "log"]),
 ];
