@@ -6,6 +6,7 @@ mod support;
 mod tools {
     mod nsq_stat;
     mod nsq_tail;
+    mod nsq_to_file;
     mod program;
     mod to_nsq;
 }

@@ -13,3 +13,5 @@ pub mod to_nsq;
 pub mod nsq_tail;
 
 pub mod nsq_stat;
+
+pub mod nsq_to_file;

@@ -1,6 +1,6 @@
 //! From arguments to an exit code, the same for all utilities.
 
-use super::lines;
+use super::lines::{self, Style};
 use crate::options::Exit;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -23,6 +23,15 @@ pub(super) fn run<F, W: Future<Output = Result<(), Failure>>>(
     flags: Result<F, Exit>,
     work: impl FnOnce(F) -> W,
 ) -> ExitCode {
+    run_in_style(flags, |_| Style::Plain, work)
+}
+
+/// As [`run`], for a utility whose flags say how its lines look.
+pub(super) fn run_in_style<F, W: Future<Output = Result<(), Failure>>>(
+    flags: Result<F, Exit>,
+    style: impl FnOnce(&F) -> Style,
+    work: impl FnOnce(F) -> W,
+) -> ExitCode {
     let flags = match flags {
         Ok(flags) => flags,
         Err(exit) => {
@@ -32,7 +41,7 @@ pub(super) fn run<F, W: Future<Output = Result<(), Failure>>>(
             return ExitCode::from(exit.code);
         }
     };
-    lines::start();
+    lines::start(style(&flags));
     // One thread is enough for what a utility does, and cheapest.
     let runtime = Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -47,7 +56,7 @@ pub(super) fn run<F, W: Future<Output = Result<(), Failure>>>(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(text)) => {
-            tracing::error!("{text}");
+            tracing::error!(target: lines::FATAL, "{text}");
             ExitCode::FAILURE
         }
     }

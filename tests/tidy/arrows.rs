@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("control", &["broker", "protocol", "limits", "options", "log"]),
     // The client library: nothing of the daemon but what the wire looks like.
     ("client", &["protocol", "options", "limits"]),
-    ("tools", &["client", "protocol", "options", "limits"]),
+    ("tools", &["client", "protocol", "options", "limits", "log"]),
     // Where the daemon is put together.
     ("daemon", &["server", "control", "broker", "reactor", "protocol", "limits", "options", "log"]),
 ];
