@@ -7,6 +7,7 @@ mod tools {
     mod nsq_stat;
     mod nsq_tail;
     mod nsq_to_file;
+    mod nsq_to_nsq;
     mod program;
     mod to_nsq;
 }

@@ -4,9 +4,11 @@
 //! output and files, has a thread of its own, so that connections stay alive meanwhile.
 
 mod flags;
+mod host_pool;
 mod lines;
 mod progress;
 mod run;
+mod timings;
 
 pub mod to_nsq;
 
@@ -15,3 +17,5 @@ pub mod nsq_tail;
 pub mod nsq_stat;
 
 pub mod nsq_to_file;
+
+pub mod nsq_to_nsq;
