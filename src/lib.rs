@@ -25,6 +25,8 @@ pub mod http;
 
 pub mod client;
 
+pub mod tools;
+
 pub mod options;
 
 pub mod process;

@@ -3,7 +3,7 @@
 use super::source::{Source, report, sources};
 
 /// Modules of `src/` and the other modules each may use. `lib.rs` and `bin` may use all.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("limits", &[]),
     ("log", &["limits"]),
     // The levels of durability are the broker's.
@@ -28,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ),
     // The client library: nothing of the daemon but what the wire looks like.
     ("client", &["protocol", "options", "limits"]),
+    ("tools", &["client", "protocol", "options", "limits", "log"]),
 ];
 
 /// Parts that decide and never act: what they do is a function of what they are given.

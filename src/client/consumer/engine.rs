@@ -141,6 +141,7 @@ impl Engine {
 
     /// Adds an address that is about to be connected to; `false` if it is there already.
     pub(super) fn name(&mut self, address: &Arc<str>) -> bool {
+        tracing::info!("{} ({address}) connecting to nsqd", self.label);
         self.roster.name(address)
     }
 
