@@ -112,17 +112,23 @@ fn a_checkpoint_that_failed_is_tried_again() {
 fn a_segment_that_found_no_space_is_tried_again_before_it_is_needed() {
     let mut world = world(Durability::Logged, 10, 1);
     let disk = world.disks.of(topic_name(0));
-    // Enough for a segment of six blocks, the half of which asks for the next.
-    world.disks.disks[disk].disk.limit(33 << 10);
     let producer = world.connect(0);
-    for _ in 0..5 {
-        publish(&mut world, producer, 1);
-        world.settle();
+    // Both slots of checkpoints are there.
+    for _ in 0..3 {
+        world.publish(producer, topic_name(0), (1, 3000), None);
+        world.rest();
+    }
+    let used = world.disks.disks[disk].disk.used_bytes();
+    world.disks.disks[disk].disk.limit(used);
+    // Past the half of a segment of six blocks, which asks for the next.
+    for _ in 0..2 {
+        world.publish(producer, topic_name(0), (1, 3000), None);
+        world.rest();
     }
     world.disks.heal();
     world.rest();
     for _ in 0..10 {
-        publish(&mut world, producer, 1);
+        world.publish(producer, topic_name(0), (1, 3000), None);
         world.settle();
     }
     assert!(world.auditor.messages.iter().all(|message| message.acked.is_some()));
