@@ -22,8 +22,10 @@ pub(super) struct Held {
 }
 
 impl Shard {
-    /// No client is served any more: begins to save what has to last.
-    pub fn begin_saving(&mut self, now: Now) {
+    /// No client is served any more: begins to save what has to last. Gives how many messages are
+    /// to be written, and how many go with the daemon because their topic promises no more.
+    pub fn begin_saving(&mut self, now: Now) -> (usize, usize) {
+        let (mut saving, mut leaving) = (0, 0);
         for index in 0..self.topics.len() {
             let index = u32::try_from(index).expect("TOPICS_MAX is below 2^32");
             let Some(topic) = self.topics[index as usize].as_ref() else { continue };
@@ -36,12 +38,17 @@ impl Shard {
                         unsaved.extend(self.holding(now, channel).iter().map(|held| held.message));
                     }
                 }
-                self.list_unsaved(index, unsaved, own);
+                saving += self.list_unsaved(index, unsaved, own);
+            } else if !topic.name.is_ephemeral() {
+                let channels = topic.channels.iter().map(|slot| &self.channels[*slot as usize]);
+                leaving += topic.queue.len();
+                leaving += channels.map(|channel| self.holding(now, channel).len()).sum::<usize>();
             }
         }
         for topic in self.log_keys.topics().collect::<Vec<_>>() {
             self.mark_log(topic.index);
         }
+        (saving, leaving)
     }
 
     /// Goes on saving. Returns whether all is saved that can be; and how many messages are not.
@@ -56,7 +63,12 @@ impl Shard {
         (is_done, lost)
     }
 
-    fn list_unsaved(&mut self, index: u32, unsaved: Vec<MessageSlot>, own: Vec<MessageSlot>) {
+    fn list_unsaved(
+        &mut self,
+        index: u32,
+        unsaved: Vec<MessageSlot>,
+        own: Vec<MessageSlot>,
+    ) -> usize {
         let by_id = |store: &super::store::MessageStore, list: Vec<MessageSlot>| {
             let mut list: Vec<_> =
                 list.into_iter().filter(|slot| store.sequence(*slot) == 0).collect();
@@ -66,12 +78,13 @@ impl Shard {
         };
         let (unsaved, own) = (by_id(&self.store, unsaved), by_id(&self.store, own));
         if unsaved.is_empty() && own.is_empty() {
-            return;
+            return 0;
         }
         self.open_log(index);
         let topic = self.topics[index as usize].as_mut().expect("listed just now");
         let tl = topic.log.as_mut().expect("it was just opened");
         tl.unsaved = unsaved.into_iter().chain(own).collect();
+        tl.unsaved.len()
     }
 
     /// Appends what of a topic is only in memory, then its cursors. Gives how many messages cannot

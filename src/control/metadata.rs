@@ -150,6 +150,11 @@ impl Keeper {
         }
     }
 
+    /// Has the file written as soon as it runs, though nothing has changed.
+    pub(super) fn try_again(&self) {
+        self.changed.note(Change::Lasting);
+    }
+
     /// Writes the file. Says in the log when that fails, and returns whether it went well.
     pub(super) async fn persist(&self, shards: &Shards) -> bool {
         let written = self.write(shards).await;

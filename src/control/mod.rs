@@ -190,5 +190,18 @@ async fn bring_back(
     let loaded = metadata::restore(&control.shards, restored).await;
     loaded.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     let written = keeper.write(&control.shards).await;
-    written.map_err(|reason| format!("failed to persist metadata - {reason}"))
+    match written {
+        // The file is there, only not anew: consumers make room, and the keeper tries again.
+        Err(reason) if is_no_space(&reason) => {
+            tracing::error!("failed to persist metadata - {reason}");
+            keeper.try_again();
+            Ok(())
+        }
+        written => written.map_err(|reason| format!("failed to persist metadata - {reason}")),
+    }
+}
+
+/// Whether a write failed for want of space, by the system's text.
+fn is_no_space(reason: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|text| reason.ends_with(text))
 }

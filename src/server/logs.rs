@@ -72,8 +72,10 @@ impl EventLoop {
     pub(super) fn save_all(&mut self) -> io::Result<()> {
         self.now = self.clock.read();
         let started = self.now;
-        let in_memory = self.shard.message_count();
-        self.shard.begin_saving(started);
+        let (saving, leaving) = self.shard.begin_saving(started);
+        if leaving > 0 {
+            tracing::warn!("{leaving} messages in memory of topics at durability memory are lost");
+        }
         let mut lost = 0;
         loop {
             self.now = self.clock.read();
@@ -102,8 +104,8 @@ impl EventLoop {
         }
         if lost > 0 {
             tracing::error!("{lost} messages in memory are lost: the disk does not take them");
-        } else if in_memory > 0 {
-            tracing::info!("NSQ: flushed {in_memory} messages in memory to disk");
+        } else if saving > 0 {
+            tracing::info!("NSQ: flushed {saving} messages in memory to disk");
         }
         Ok(())
     }

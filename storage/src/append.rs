@@ -178,6 +178,20 @@ impl Appender {
         self.tip.target = Some(Target { identity, offset: DATA_START, has_begun: false });
     }
 
+    /// A segment that no record was staged for gets another size. Whether there is none.
+    pub(crate) fn resize(&mut self, identity: Identity) -> bool {
+        let is_it = |staged: &Staged| staged.identity.id == identity.id;
+        if self.open.iter().chain(&self.sealed).any(is_it) {
+            return false;
+        }
+        for tip in [&mut self.tip, &mut self.handed] {
+            if let Some(target) = tip.target.as_mut().filter(|t| t.identity.id == identity.id) {
+                target.identity = identity;
+            }
+        }
+        true
+    }
+
     /// The segment of the next block to be written.
     pub(crate) fn peek(&self) -> Option<&Identity> {
         let staged = self.sealed.front().or(self.open.as_ref())?;

@@ -514,8 +514,7 @@ impl Log {
             return;
         }
         let id = SegmentId(self.next_id);
-        let is_usable = |(_, bytes): &(SegmentId, u64)| *bytes >= self.options.segment_bytes_first;
-        let spare = self.spares.iter().position(is_usable).map(|index| self.spares.remove(index));
+        let spare = self.usable_spare().map(|index| self.spares.remove(index));
         let newest = self.appender.tip().target.map_or(0, |target| target.identity.bytes);
         let grown = (2 * newest).max(self.options.segment_bytes_first);
         let bytes = spare.map_or(grown.min(self.options.segment_bytes_max), |(_, bytes)| bytes);
@@ -530,6 +529,12 @@ impl Log {
         self.next.push_back(identity);
         self.request(Purpose::Prepare, preparation.operation(), io);
         self.preparation = Some(preparation);
+    }
+
+    /// Which of the spares can become a segment.
+    fn usable_spare(&self) -> Option<usize> {
+        let is_usable = |(_, bytes): &(SegmentId, u64)| *bytes >= self.options.segment_bytes_first;
+        self.spares.iter().position(is_usable)
     }
 
     fn request(&self, purpose: Purpose, operation: Operation, io: &mut Io) {

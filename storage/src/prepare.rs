@@ -19,6 +19,9 @@ enum Step {
     Sync,
     Rename,
     SyncDirectory,
+    /// There was no space for it: what it took meanwhile is given back.
+    CloseBegun,
+    RemoveBegun,
 }
 
 /// What a completion meant.
@@ -44,6 +47,8 @@ pub(crate) struct Preparation {
     buffer: Option<AlignedBuffer>,
     retries: u32,
     pub(crate) blocked: Option<IoError>,
+    /// Why the file that was begun is being removed.
+    no_space: Option<IoError>,
 }
 
 /// How often a step that did not run is asked for again at once.
@@ -72,7 +77,24 @@ impl Preparation {
             buffer: Some(buffer),
             retries: 0,
             blocked: None,
+            no_space: None,
         })
+    }
+
+    /// Whether it waits for space, and nothing was begun: it could be of another size.
+    pub(crate) fn is_without_space(&self) -> bool {
+        self.step == Step::Create && self.blocked.is_some_and(IoError::is_no_space)
+    }
+
+    /// Goes on with another size, or with a spare of that size, while it is without space.
+    pub(crate) fn resize(&mut self, bytes: u64, spare: Option<FileName>) {
+        self.identity.bytes = bytes;
+        if let Some(buffer) = &mut self.buffer {
+            self.identity.write(buffer);
+        }
+        if let Some(file) = spare {
+            (self.file, self.step) = (file, Step::OpenSpare);
+        }
     }
 
     /// The current step as an operation.
@@ -89,6 +111,8 @@ impl Preparation {
             Step::Sync => Operation::Sync { file },
             Step::Rename => Operation::Rename { from: file, to: segment },
             Step::SyncDirectory => Operation::SyncDirectory,
+            Step::CloseBegun => Operation::Close { file },
+            Step::RemoveBegun => Operation::Remove { file },
         }
     }
 
@@ -105,6 +129,16 @@ impl Preparation {
             Ok(_) => self.advance(pool),
             Err(error) if self.is_sync() && !error.did_not_run() => Progress::Failed(*error),
             Err(error) if error.is_transient() => self.retry(*error),
+            // A filesystem may keep what it allocated before it found that there is not enough.
+            Err(error) if self.step == Step::Preallocate && error.is_no_space() => {
+                self.no_space = Some(*error);
+                self.step = Step::CloseBegun;
+                Progress::Next
+            }
+            // What cannot be removed is a spare at the next start.
+            Err(_) if matches!(self.step, Step::CloseBegun | Step::RemoveBegun) => {
+                self.advance(pool)
+            }
             Err(error) => self.block(*error),
         }
     }
@@ -145,6 +179,12 @@ impl Preparation {
             Step::WriteCopy => Step::Sync,
             Step::Sync => Step::Rename,
             Step::Rename => Step::SyncDirectory,
+            Step::CloseBegun => Step::RemoveBegun,
+            Step::RemoveBegun => {
+                self.step = Step::Create;
+                let error = self.no_space.take().unwrap_or(IoError::NO_SPACE);
+                return self.block(error);
+            }
             Step::SyncDirectory => {
                 pool.give(self.buffer.take().expect("it came back with the last write"));
                 return Progress::Ready;

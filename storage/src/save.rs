@@ -48,6 +48,8 @@ struct Running {
     /// How much of it is to be written, in whole blocks.
     bytes: usize,
     retries: u32,
+    /// It is durable, and room for the next is being made.
+    is_saved: bool,
 }
 
 /// The two files, and the checkpoint that is on its way.
@@ -91,7 +93,7 @@ impl Saver {
             Some(_) if !file.is_open => Step::Open,
             Some(size) => Self::write_step(size, bytes),
         };
-        self.running = Some(Running { step, buffer, bytes, retries: 0 });
+        self.running = Some(Running { step, buffer, bytes, retries: 0, is_saved: false });
         Some(())
     }
 
@@ -128,6 +130,9 @@ impl Saver {
             Err(error) if error.is_transient() => retry(&mut running, *error),
             Err(error) => Progress::Abandoned(*error),
         };
+        // Room for the next can be made with the next.
+        let is_saved = running.is_saved && matches!(progress, Progress::Abandoned(_));
+        let progress = if is_saved { Progress::Saved } else { progress };
         if progress == Progress::Next {
             self.running = Some(running);
         } else {
@@ -151,6 +156,9 @@ impl Saver {
             Step::SyncDirectory => Step::Preallocate,
             Step::Preallocate => {
                 file.bytes = Some(slot_bytes(bytes));
+                if running.is_saved {
+                    return Progress::Saved;
+                }
                 Step::Write(0)
             }
             Step::Write(done) => {
@@ -164,7 +172,14 @@ impl Saver {
             Step::Sync => {
                 self.slot = self.slot.other();
                 self.generation += 1;
-                return Progress::Saved;
+                if self.file().bytes.is_some() {
+                    return Progress::Saved;
+                }
+                // With both files there, no full disk keeps a checkpoint from being written, and
+                // with it the space from being given back.
+                running.is_saved = true;
+                running.retries = 0;
+                Step::Create
             }
         };
         Progress::Next

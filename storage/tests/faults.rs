@@ -2,9 +2,9 @@
 
 mod support;
 
-use ringmain_storage::log::{AppendError, State};
+use ringmain_storage::log::{AppendError, LogOptions, State};
 use ringmain_storage::request::IoError;
-use support::Bench;
+use support::{Bench, TINY};
 
 /// Appends, syncs and checkpoints through some segments. What is refused is not tried again.
 fn workload(bench: &mut Bench) {
@@ -198,4 +198,48 @@ fn reliability_26_full_killed_and_started_while_full() {
     bench.disk.limit(u64::MAX);
     bench.append(10).unwrap();
     bench.close();
+}
+
+#[test]
+fn reliability_25_a_drained_log_goes_on_with_what_it_gave_back() {
+    // Segments double, so that the disk never has room for the next one: neither a spare that has
+    // come back nor a smaller file may be left unused.
+    let options = LogOptions { segment_bytes_max: 64 * 4096, spares_max: 1, ..TINY };
+    // A disk on which one segment leaves no room for any file is beyond help: what is being written
+    // to is never given back.
+    for capacity in [200_000, 400_000] {
+        let mut bench = Bench::with(5, options);
+        bench.create_cursor(b"one", 1);
+        bench.disk.limit(capacity);
+        // One checkpoint makes room for all that follow.
+        while bench.append(10).is_err() {
+            assert!(bench.step());
+        }
+        bench.checkpoint();
+        bench.drain();
+        for cycle in 0..6 {
+            loop {
+                match bench.append(900) {
+                    Ok(_) => {}
+                    Err(AppendError::Busy) => assert!(bench.step()),
+                    Err(_) => break,
+                }
+            }
+            assert!(matches!(bench.log.state(), State::Blocked(_)));
+            bench.withdraw();
+            bench.drain();
+            for sequence in 1..bench.log.written_up_to() {
+                bench.finish(b"one", sequence);
+            }
+            bench.checkpoint();
+            bench.drain();
+            bench.log.probe(&mut bench.io);
+            bench.drain();
+            assert_eq!(bench.log.state(), State::Healthy, "{capacity}, cycle {cycle}");
+        }
+        bench.append(10).unwrap();
+        bench.sync();
+        bench.drain();
+        assert_eq!(bench.log.durable_up_to(), bench.log.appended_up_to());
+    }
 }

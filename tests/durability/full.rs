@@ -122,7 +122,8 @@ fn fill_and_drain() {
         }
         traffic.drain(&daemon);
         wait_healthy(&daemon);
-        Client::connect(&daemon).publish("other", b"x");
+        traffic.publish_one(&daemon);
+        traffic.drain(&daemon);
     }
     ledger.check_nothing_lost();
     ledger.check_refused();
@@ -212,7 +213,7 @@ fn full_and_killed() {
         ledger.check_nothing_lost();
         disk.make_space();
         wait_healthy(&daemon);
-        Client::connect(&daemon).publish("other", b"x");
+        traffic.publish_one(&daemon);
     }
     kill(&mut daemon);
     eprintln!("{count} crashes while full, {:?}", ledger.sums());

@@ -40,7 +40,9 @@ fn publish(traffic: &Traffic<'_>, daemon: &Daemon, messages: usize) {
         assert_eq!(connection.fill(), Read_::Some, "an answer");
         while let Some(frame) = connection.frame() {
             match frame {
-                Frame::Response(b"OK") => traffic.ledger.acknowledge(waiting.pop_front().unwrap()),
+                Frame::Response(b"OK") => {
+                    traffic.ledger.acknowledge(waiting.pop_front().expect("asked"))
+                }
                 Frame::Response(_) => {}
                 Frame::Error(text) => panic!("{}", String::from_utf8_lossy(text)),
                 Frame::Message { .. } => panic!("a message for a producer"),
@@ -52,7 +54,9 @@ fn publish(traffic: &Traffic<'_>, daemon: &Daemon, messages: usize) {
 /// Bytes that the files of a log take.
 fn disk_bytes(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).expect("the log");
-    entries.map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum()
+    entries
+        .map(|entry| entry.and_then(|entry| entry.metadata()).expect("it is ours").blocks() * 512)
+        .sum()
 }
 
 #[test]

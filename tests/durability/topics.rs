@@ -83,6 +83,11 @@ fn a_deleted_topic_takes_its_log_along_and_can_come_again() {
         daemon.wait_no_topic("t");
         gone(&log);
         gone(&log.with_extension("log.deleted"));
+        // An answer to a deletion says nothing of the file; it follows soon.
+        eventually(|| {
+            let saved = fs::read_to_string(directory.path().join("nsqd.dat")).unwrap_or_default();
+            if saved.contains("\"t\"") { Err(saved) } else { Ok(()) }
+        });
     }
     kill(&mut daemon);
     let daemon = start(&directory, 2, &[]);

@@ -3,6 +3,7 @@
 use super::ledger::Ledger;
 use super::wire::{Connection, Frame, Read_};
 use super::{Daemon, wait_drained};
+use crate::support::client::Client;
 use crate::support::stream::Address;
 use crate::support::wait::PATIENCE;
 use fastrand::Rng;
@@ -62,6 +63,17 @@ impl<'a> Traffic<'a> {
         let life = self.with(daemon);
         let all: Vec<_> = (0..self.channels.len()).collect();
         life.while_consuming(&all, || wait_drained(daemon, self.topic));
+    }
+
+    /// Publishes a message that must be taken.
+    pub(super) fn publish_one(&self, daemon: &Daemon) {
+        let numbers = self.ledger.take(1).expect("there are more");
+        let mut bytes = format!("PUB {}\n", self.topic).into_bytes();
+        self.write_body(numbers.start, &mut bytes);
+        let mut client = Client::connect(daemon);
+        client.send(&bytes);
+        client.expect_ok();
+        self.ledger.acknowledge(numbers);
     }
 
     /// Appends a message: its length, its number, and bytes that follow from that.

@@ -187,7 +187,7 @@ impl World {
         }
         self.cut_clients();
         let now = self.now;
-        self.shards.iter_mut().for_each(|shard| shard.begin_saving(now));
+        self.shards.iter_mut().for_each(|shard| _ = shard.begin_saving(now));
         for turn in 0.. {
             if self.with_faults && happens(&mut self.rng, self.plan.faults.kill / 4) {
                 return self.end(How::Kill);

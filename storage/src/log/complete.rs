@@ -4,7 +4,7 @@ use super::{Io, Log, State};
 use crate::commit::{self, Commit};
 use crate::control::SegmentEnd;
 use crate::prepare;
-use crate::request::{Completion, IoError, Purpose, Ticket};
+use crate::request::{Completion, FileName, IoError, Purpose, Ticket};
 use crate::segment::DATA_START;
 use crate::segments::{Handle, Segment};
 use std::ops::Range;
@@ -86,13 +86,39 @@ impl Log {
             self.request(Purpose::Commit, operation, io);
             self.commit = Some(commit);
         }
-        if self.preparation.as_ref().is_some_and(|p| p.blocked.is_some())
-            && let Some(mut preparation) = self.preparation.take()
-        {
+        self.prepare_again(io);
+    }
+
+    /// Tries again to make the next segment, if that waits.
+    pub(super) fn prepare_again(&mut self, io: &mut Io) {
+        if let Some(mut preparation) = self.preparation.take_if(|p| p.blocked.is_some()) {
+            self.make_do(&mut preparation);
             let operation = preparation.operation();
             self.request(Purpose::Prepare, operation, io);
             self.preparation = Some(preparation);
         }
+    }
+
+    /// A segment there is no space for need not be a new file, nor a large one. Whether it was to
+    /// be one or the other until now.
+    fn make_do(&mut self, preparation: &mut prepare::Preparation) -> bool {
+        if !preparation.is_without_space() {
+            return false;
+        }
+        let mut identity = preparation.identity;
+        let spare = self.usable_spare();
+        let spare_bytes = spare.and_then(|index| Some(self.spares.get(index)?.1));
+        identity.bytes = spare_bytes.unwrap_or(self.options.segment_bytes_first);
+        let is_other = spare.is_some() || identity.bytes < preparation.identity.bytes;
+        if !is_other || !self.appender.resize(identity) {
+            return false;
+        }
+        let spare = spare.map(|index| FileName::Spare(self.spares.remove(index).0));
+        preparation.resize(identity.bytes, spare);
+        for planned in self.next.iter_mut().filter(|planned| planned.id == identity.id) {
+            *planned = identity;
+        }
+        true
     }
 
     /// Drops the records that were appended and are not on their way to disk, so that whoever
@@ -216,7 +242,13 @@ impl Log {
                 self.segments.add(Segment::new(identity, self.written_up_to, Handle::Open));
                 self.unblock();
             }
-            prepare::Progress::Blocked(_) => self.preparation = Some(preparation),
+            prepare::Progress::Blocked(_) => {
+                if self.make_do(&mut preparation) {
+                    let operation = preparation.operation();
+                    self.request(Purpose::Prepare, operation, io);
+                }
+                self.preparation = Some(preparation);
+            }
             prepare::Progress::Failed(error) => {
                 preparation.abandon(&mut io.buffers);
                 self.fail(error, io);

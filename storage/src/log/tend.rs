@@ -219,6 +219,8 @@ impl Log {
                 Step::SyncDirectory | Step::Remove => {}
             },
         }
+        // There is more space, or a spare, than before.
+        self.prepare_again(io);
         self.reclaim_next(io);
     }
 
