@@ -11,6 +11,7 @@ pub use data_path::DataPath;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
+use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
 use crate::options::{Options, version_text};
 use crate::process;
@@ -134,12 +135,25 @@ impl Running {
     fn wait_until_loaded(&self) -> Result<(), String> {
         loop {
             match self.events.recv() {
-                Ok(Event::Loaded(loaded)) => return loaded,
+                Ok(Event::Loaded(loaded)) => {
+                    return loaded.map_err(|reason| self.first_failure(reason));
+                }
                 Ok(Event::Failed(index, reason)) => return Err(shard_failed(index, &reason)),
                 Ok(_) => {}
                 Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// Why the topics could not be brought back: a shard that has failed says it better than the
+    /// control thread, which only notices that nobody answers.
+    fn first_failure(&self, reason: String) -> String {
+        while let Ok(event) = self.events.recv_timeout(FAILURE_PATIENCE) {
+            if let Event::Failed(index, reason) = event {
+                return shard_failed(index, &reason);
+            }
+        }
+        reason
     }
 
     /// Serves until told to stop, or until something fails, which is returned.

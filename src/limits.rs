@@ -334,6 +334,9 @@ pub const CHECKPOINT_AFTER_FINISHED: u64 = 10_000;
 /// Nanoseconds between looks at the logs that have something to sync, to save or to try again.
 pub const LOGS_TENDED_EVERY_NS: u64 = 1_000_000_000;
 
+/// How long a start that has failed waits for a shard to say why.
+pub const FAILURE_PATIENCE: Duration = Duration::from_millis(200);
+
 /// How long the start waits for an address that is in use.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
 

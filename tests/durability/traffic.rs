@@ -5,7 +5,7 @@ use super::wire::{Connection, Frame, Read_};
 use super::{Daemon, wait_drained};
 use crate::support::client::Client;
 use crate::support::stream::Address;
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, eventually};
 use fastrand::Rng;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -67,13 +67,24 @@ impl<'a> Traffic<'a> {
 
     /// Publishes a message that must be taken.
     pub(super) fn publish_one(&self, daemon: &Daemon) {
-        let numbers = self.ledger.take(1).expect("there are more");
-        let mut bytes = format!("PUB {}\n", self.topic).into_bytes();
-        self.write_body(numbers.start, &mut bytes);
-        let mut client = Client::connect(daemon);
-        client.send(&bytes);
-        client.expect_ok();
-        self.ledger.acknowledge(numbers);
+        // A log that was taken up while the disk was full finds out with the first publish.
+        eventually(|| {
+            let numbers = self.ledger.take(1).expect("there are more");
+            let mut bytes = format!("PUB {}\n", self.topic).into_bytes();
+            self.write_body(numbers.start, &mut bytes);
+            let mut client = Client::connect(daemon);
+            client.send(&bytes);
+            match client.frame() {
+                crate::support::client::Frame::Response(bytes) if bytes == b"OK" => {
+                    self.ledger.acknowledge(numbers);
+                    Ok(())
+                }
+                other => {
+                    self.ledger.refuse(numbers);
+                    Err(format!("{other:?}"))
+                }
+            }
+        });
     }
 
     /// Appends a message: its length, its number, and bytes that follow from that.
