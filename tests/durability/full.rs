@@ -3,7 +3,7 @@
 use super::disk::{Disk, Probe, with_mounts};
 use super::ledger::Ledger;
 use super::traffic::{End, EndWhenDropped, Life, Traffic};
-use super::{Daemon, held, kill, random, rounds, start, u64_of, wait_drained};
+use super::{Daemon, held, random, rounds, start, u64_of, wait_drained};
 use crate::support::client::{Client, Frame, with_body};
 use crate::support::wait::{Stopwatch, eventually};
 use fastrand::Rng;
@@ -215,7 +215,7 @@ fn full_and_killed() {
         wait_healthy(&daemon);
         traffic.publish_one(&daemon);
     }
-    kill(&mut daemon);
+    daemon.terminate("KILL");
     eprintln!("{count} crashes while full, {:?}", ledger.sums());
 }
 
