@@ -124,6 +124,8 @@ fn kills_lose_nothing() {
         drop(program);
     }
     let program = start(&daemon, &directory, &flags);
+    // The kills may have left it nothing to do: it is to be there before it is told to end.
+    daemon.wait_channel("t", "c", &[("client_count", 1)]);
     drained(&daemon);
     program.signal("TERM");
     let ended = program.end();
