@@ -27,7 +27,8 @@ pub(super) fn log(notice: &Notice) {
     match notice {
         Notice::TopicCreated(topic) => {
             tracing::info!("TOPIC({topic}): created");
-            if cfg!(debug_assertions) && std::env::var(PANIC_AT_TOPIC).is_ok_and(|t| t == topic.as_str())
+            if cfg!(debug_assertions)
+                && std::env::var(PANIC_AT_TOPIC).is_ok_and(|t| t == topic.as_str())
             {
                 panic!("{PANIC_AT_TOPIC} is {topic}");
             }

@@ -150,8 +150,13 @@ fn abort_journal() {
     let flag = disk.data_path_flag();
     let flags = ["--durability=synced", &flag, "--mem-queue-size=1000"];
     let ledger = Ledger::new(PER_ROUND, CHANNELS.len());
-    let traffic =
-        Traffic { ledger: &ledger, topic: "t", channels: CHANNELS, body_bytes: 3000, defers: false };
+    let traffic = Traffic {
+        ledger: &ledger,
+        topic: "t",
+        channels: CHANNELS,
+        body_bytes: 3000,
+        defers: false,
+    };
     let mut daemon = start(&directory, 2, &flags);
     CHANNELS.iter().for_each(|channel| daemon.create_channel("t", channel));
     publish_until_full(&traffic.with(&daemon), &mut random());

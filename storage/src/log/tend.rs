@@ -35,7 +35,9 @@ pub(super) enum Closing {
     No,
     /// The last segment is to be sealed, written and synced. What waits for space is tried once
     /// more: whether it has been.
-    Sealing { has_probed: bool },
+    Sealing {
+        has_probed: bool,
+    },
     /// The last checkpoint is on its way.
     Saving,
     /// Nothing is left to do.
