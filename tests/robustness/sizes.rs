@@ -13,7 +13,8 @@ fn with_length(line: &str, length: i32, body: &[u8]) -> Vec<u8> {
 /// The message of an MPUB that says it has so many messages, of which one is there.
 fn with_count(count: i32) -> Vec<u8> {
     let body = [&count.to_be_bytes()[..], &1_i32.to_be_bytes(), b"x"].concat();
-    with_length("MPUB t", i32::try_from(body.len()).unwrap(), &body)
+    let length = i32::try_from(body.len()).expect("a few bytes");
+    with_length("MPUB t", length, &body)
 }
 
 #[test]
