@@ -4,6 +4,7 @@
 mod support;
 
 mod fleet {
+    mod cluster;
     mod lookupd;
     mod metrics;
     mod service;
