@@ -62,7 +62,8 @@ async fn produce(producer: Producer, published: Arc<Published>) -> HashSet<usize
         }
         let mut answers = Vec::new();
         for number in first..first + 10 {
-            answers.push((number, producer.begin("t", number.to_string()).await.unwrap()));
+            let answer = producer.begin("t", number.to_string()).await;
+            answers.push((number, answer.expect("room in the window, sooner or later")));
         }
         for (number, answer) in answers {
             match answer.await {
@@ -164,16 +165,24 @@ async fn play([one, two, three, four]: [Host; 4]) {
     published.stop.store(true, Ordering::Relaxed);
     let acknowledged = producing.await.expect("every error is an answer");
     for (channel, received) in [("c", &mut received), ("kept", &mut kept)] {
-        let mut missing = acknowledged.clone();
-        let all = async {
-            while !missing.is_empty() {
-                missing.remove(&received.recv().await.expect("its consumers go on"));
-            }
-        };
-        let outcome = timeout(PATIENCE, all).await;
-        let (lost, count) = (missing.len(), acknowledged.len());
-        assert!(outcome.is_ok(), "{channel}: {lost} of {count} acknowledged messages are lost");
+        expect_all(channel, acknowledged.clone(), received).await;
     }
+}
+
+async fn expect_all(
+    channel: &str,
+    mut missing: HashSet<usize>,
+    received: &mut mpsc::UnboundedReceiver<usize>,
+) {
+    let count = missing.len();
+    let all = async {
+        while !missing.is_empty() {
+            missing.remove(&received.recv().await.expect("its consumers go on"));
+        }
+    };
+    let outcome = timeout(PATIENCE, all).await;
+    let lost = missing.len();
+    assert!(outcome.is_ok(), "{channel}: {lost} of {count} acknowledged messages are lost");
 }
 
 #[test]
