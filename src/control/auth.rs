@@ -1,8 +1,8 @@
 //! Auth servers: asked over HTTP or HTTPS what a client may do.
 //!
 //! Each client's question is a task of its own, so that a server that is slow or gone delays only
-//! the clients that wait for it; it ends with its client. What a server grants is kept by who asked,
-//! for as long as it said.
+//! the clients that wait for it; it ends with its client. What a server grants is kept by who
+//! asked, for as long as it said.
 
 use super::http_client::HttpClient;
 use super::response;

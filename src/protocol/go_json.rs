@@ -1,5 +1,6 @@
-//! JSON by Go's rules. Read: keys match without regard to case, `null` and unknown keys are skipped,
-//! the last of equal keys counts, and a wrong type anywhere refuses the whole. Written: [`json`].
+//! JSON by Go's rules. Read: keys match without regard to case, `null` and unknown keys are
+//! skipped, the last of equal keys counts, and a wrong type anywhere refuses the whole. Written:
+//! [`json`].
 
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};

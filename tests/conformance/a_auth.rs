@@ -8,6 +8,8 @@ use crate::support::stream::Address;
 use crate::support::wait::eventually;
 use serde_json::{Value, json};
 
+const READ: &str = r#"{"ttl":60,"authorizations":[
+    {"topic":".*","channels":[".*"],"permissions":["subscribe"]}]}"#;
 const EMPTY: &str = r#"{"ttl":1,"authorizations":[]}"#;
 
 /// A grant of everything on the topics and channels that match.
@@ -29,7 +31,7 @@ fn authenticating(daemon: &Daemon, secret: &str) -> Client {
 fn authenticated(daemon: &Daemon, secret: &str) -> (Client, String) {
     let mut client = authenticating(daemon, secret);
     match client.frame() {
-        Frame::Response(answer) => (client, String::from_utf8(answer).unwrap()),
+        Frame::Response(answer) => (client, String::from_utf8(answer).expect("JSON")),
         other => panic!("AUTH got {}", other.describe()),
     }
 }
@@ -73,10 +75,7 @@ fn l14_permissions() {
     let server = AuthServer::start(&[
         ("ch", &grant(60, "^ok", "^ch")),
         ("other", &grant(60, "other", ".*")),
-        (
-            "read",
-            r#"{"ttl":9,"authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe"]}]}"#,
-        ),
+        ("read", READ),
     ]);
     check(&[&format!("--auth-http-address={}", server.address)], |daemon| {
         let (mut client, _) = authenticated(daemon, "ch");
