@@ -8,12 +8,13 @@ mod shards;
 
 pub use data_path::DataPath;
 
+use crate::control::certificates::Certificates;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
-use crate::options::{Options, version_text};
+use crate::options::{Options, version_note, version_text};
 use crate::process;
 use crate::reactor::{ControlWaker, probe};
 use crate::server::{DaemonStage, Stage};
@@ -77,12 +78,17 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
+    if let Some(note) = version_note(options) {
+        tracing::warn!("{note}");
+    }
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
     process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
+    let certificates = Certificates::read(options).map_err(instantiate)?;
+    let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
     let mut restored =
         file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
@@ -103,6 +109,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         data_path: PathBuf::from(&options.data_path),
         removals,
         health: health.clone(),
+        tls: certificates.offered(),
     };
     let (shards, ports) = shards::spawn(options, &shared, tcp, &events).map_err(instantiate)?;
     drop(shared);
@@ -113,6 +120,8 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         options: options.clone(),
         shards: ports,
         http,
+        https,
+        certificates,
         tcp_port,
         log_filter: Some(log.filter()),
         log_file: log.file(),
@@ -129,6 +138,17 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.go_on_to(Stage::Serving);
     systemd::ready();
     Ok(running)
+}
+
+/// The HTTPS socket, if there is a certificate and an address.
+fn bind_https(
+    options: &Options,
+    certificates: &Certificates,
+) -> Result<Option<HttpListener>, String> {
+    if certificates.offered().borrow().is_none() {
+        return Ok(None);
+    }
+    HttpListener::bind(&options.https_address)
 }
 
 impl Running {

@@ -6,6 +6,7 @@ use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
 use crate::control::response::Reply;
 use crate::options::VERSION;
+use crate::protocol::compression::Compression;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -89,7 +90,7 @@ struct Client<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub_counts: Vec<PublishCount<'a>>,
     tls: bool,
-    tls_cipher_suite: &'static str,
+    tls_cipher_suite: &'a str,
     tls_version: &'static str,
     tls_negotiated_protocol: &'static str,
     tls_negotiated_protocol_is_mutual: bool,
@@ -158,6 +159,7 @@ fn channel<'a>(
 
 fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
     let counts = snapshot.publish_counts(session);
+    let (tls, compression) = (session.layers.tls.as_deref(), session.layers.compression);
     Client {
         client_id: &session.client_id,
         hostname: &session.hostname,
@@ -171,18 +173,19 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         requeue_count: session.requeue_count,
         connect_ts: session.connected_unix_s,
         sample_rate: session.sample_rate,
-        deflate: false,
-        snappy: false,
+        deflate: matches!(compression, Some(Compression::Deflate { .. })),
+        snappy: compression == Some(Compression::Snappy),
         user_agent: &session.user_agent,
         topology_zone: &session.topology_zone,
         topology_region: &session.topology_region,
         pub_counts: counts
             .map(|(topic, count)| PublishCount { topic: topic.as_str(), count })
             .collect(),
-        tls: false,
-        tls_cipher_suite: "",
-        tls_version: "",
+        tls: tls.is_some(),
+        tls_cipher_suite: tls.map_or("", |tls| &tls.cipher_suite),
+        tls_version: tls.map_or("", |tls| tls.version),
         tls_negotiated_protocol: "",
-        tls_negotiated_protocol_is_mutual: false,
+        // Go has said so of every connection since it stopped telling.
+        tls_negotiated_protocol_is_mutual: tls.is_some(),
     }
 }

@@ -1,0 +1,1 @@
+//! Whole TLS connections and both compressions, in memory.
