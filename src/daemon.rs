@@ -79,7 +79,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         tracing::warn!("{warning}");
     }
     if let Some(note) = version_note(options) {
-        tracing::warn!("{note}");
+        tracing::info!("{note}");
     }
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;

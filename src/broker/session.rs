@@ -394,7 +394,10 @@ impl Session {
     pub fn next_liveness(&self) -> Time {
         let interval = self.negotiated.heartbeat_interval;
         let heartbeat = interval.map_or(Time::NEVER, |interval| self.last_heartbeat + interval);
-        heartbeat.min(self.client_deadline()).min(self.write_deadline()).min(self.upgrade_deadline())
+        heartbeat
+            .min(self.client_deadline())
+            .min(self.write_deadline())
+            .min(self.upgrade_deadline())
     }
 
     /// When a client that does not get through its upgrades is given up.

@@ -43,7 +43,9 @@ impl Certificates {
             }
             Err(reason) => {
                 let path = &options.tls_cert;
-                tracing::error!("SIGHUP: certificate {path} stays as it was read before - {reason}");
+                tracing::error!(
+                    "SIGHUP: certificate {path} stays as it was read before - {reason}"
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
 //! nsqd's table of endpoints.
 
+use super::response::Reply;
 use super::state::Control;
 use super::{config, entities, node, publish, stats};
-use super::response::Reply;
 use crate::http::routes::{self, route, unlogged};
 use crate::options::TlsRequired;
 use axum::Router;

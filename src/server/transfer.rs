@@ -32,7 +32,11 @@ impl EventLoop {
             return;
         };
         let Some(home) = connection.moving else { return };
-        if connection.sending || connection.has_wire() || !connection.is_quiet() || !connection.decoder.is_at_boundary() {
+        if connection.sending
+            || connection.has_wire()
+            || !connection.is_quiet()
+            || !connection.decoder.is_at_boundary()
+        {
             return;
         }
         let key = connection.session;

@@ -173,5 +173,5 @@ fn golden_snappy() {
     let (mut packer, mut wire) = (Packer::new(Compression::Snappy), Vec::new());
     packer.pack(b"", &mut wire);
     packer.pack(b"NOP\n", &mut wire);
-    assert_eq!(wire, b"\xff\x06\0\0sNaPpY\x01\x08\0\0\x07\xb4\x9e\xe8NOP\n", "{wire:x?}");
+    assert_eq!(wire, b"\xff\x06\0\0sNaPpY\x01\x08\0\0A\xcd|\xe3NOP\n", "{wire:x?}");
 }
