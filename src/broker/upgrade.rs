@@ -61,7 +61,7 @@ impl Session {
     }
 
     /// The common name of the client's certificate; empty without one.
-    pub fn common_name(&self) -> &str {
+    pub fn certificate_name(&self) -> &str {
         self.layers.tls.as_ref().map_or("", |tls| &tls.common_name)
     }
 }

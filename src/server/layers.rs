@@ -260,7 +260,7 @@ fn peer(tls: &ServerConnection) -> TlsPeer {
             _ => "TLS1.3",
         },
         cipher_suite: tls.negotiated_cipher_suite().map_or("".into(), |suite| name(suite.suite())),
-        common_name: certificate.map(|der| common_name(der)).unwrap_or_default(),
+        common_name: certificate.map(|der| subject_name(der)).unwrap_or_default(),
     }
 }
 
@@ -278,7 +278,7 @@ fn name(suite: CipherSuite) -> Cow<'static, str> {
 }
 
 /// The last of a certificate's common names, as Go takes it.
-fn common_name(der: &[u8]) -> String {
+fn subject_name(der: &[u8]) -> String {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
         return String::new();
     };

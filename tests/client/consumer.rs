@@ -1,7 +1,7 @@
 //! Consumers of real daemons.
 
 use super::fake::{run, serve_http};
-use crate::support::daemon::{Daemon, Options, plain_flags};
+use crate::support::daemon::{Daemon, Options};
 use crate::support::stream::Address;
 use ringmain::client::{Config, Consumer, Error, Producer};
 use std::collections::BTreeMap;
