@@ -8,13 +8,14 @@ mod shards;
 
 pub use data_path::DataPath;
 
+use crate::control::auth::{self, AuthServers};
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
-use crate::options::{Options, version_note, version_text};
+use crate::options::{Options, version_text};
 use crate::process;
 use crate::reactor::{ControlWaker, probe};
 use crate::server::{DaemonStage, Stage};
@@ -78,9 +79,6 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(note) = version_note(options) {
-        tracing::info!("{note}");
-    }
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
@@ -90,11 +88,15 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let certificates = Certificates::read(options).map_err(instantiate)?;
     let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let mut restored =
-        file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
-
+    let restored = file.load();
+    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     restored.add_topics(logs.into_iter());
-
+    let servers = AuthServers::new(options).map_err(instantiate)?;
+    let (inbox, auth) = servers
+        .map(|servers| (servers, auth::questions()))
+        .map_or((None, None), |(servers, (inbox, questions))| {
+            (Some(inbox), Some((servers, questions)))
+        });
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -110,6 +112,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         removals,
         health: health.clone(),
         tls: certificates.offered(),
+        auth: inbox,
     };
     let (shards, ports) = shards::spawn(options, &shared, tcp, &events).map_err(instantiate)?;
     drop(shared);
@@ -128,6 +131,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
         health,
+        auth,
         on_ready,
         on_stop,
     })

@@ -29,6 +29,8 @@ pub struct Features {
     pub max_deflate_level: u8,
     /// How long the upgrades of a client may take.
     pub upgrade_time: Span,
+    /// Whether clients must AUTH before they publish or subscribe.
+    pub auth_required: bool,
     /// `--topology-region`.
     pub topology_region: String,
     /// `--topology-zone`.
@@ -71,11 +73,6 @@ impl Shard {
         if !upgrade.is_empty() {
             self.begin_upgrade(now, index, upgrade);
         }
-    }
-
-    /// AUTH: no auth server can be configured yet.
-    pub(super) fn authenticate(&mut self, index: u32) {
-        self.fail(index, ProtocolError::AuthDisabled);
     }
 }
 
@@ -149,7 +146,7 @@ impl super::shard::ShardConfig {
             snappy: upgrade.compression == Some(Compression::Snappy),
             max_deflate_level: self.features.max_deflate_level,
             sample_rate: negotiated.sample_rate,
-            auth_required: false,
+            auth_required: self.features.auth_required,
             output_buffer_size: negotiated.output_buffer_bytes,
             output_buffer_timeout_ms: negotiated.output_buffer_timeout_ms,
             topology_region: &self.features.topology_region,

@@ -1,6 +1,6 @@
 //! The TLS that clients are offered, over TCP and HTTPS; SIGHUP has its files read again.
 
-use crate::options::{Options, server_tls};
+use crate::options::{Options, server_tls, version_note};
 use rustls::ServerConfig;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -22,6 +22,9 @@ impl Certificates {
     pub fn read(options: &Options) -> Result<Self, String> {
         let tls = server_tls(options);
         let tls = tls.map_err(|reason| format!("failed to build TLS config - {reason}"))?;
+        if let Some(note) = version_note(options) {
+            tracing::info!("{note}");
+        }
         Ok(Self { offered: watch::Sender::new(tls) })
     }
 

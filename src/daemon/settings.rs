@@ -63,6 +63,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
             deflate: options.deflate,
             max_deflate_level: u8::try_from(options.max_deflate_level).expect("it was checked"),
             upgrade_time: span(UPGRADE_TIME_MAX),
+            auth_required: !options.auth_http_addresses.is_empty(),
             topology_region: options.topology_region.clone(),
             topology_zone: options.topology_zone.clone(),
             topology_aware: options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE),

@@ -161,10 +161,6 @@ fn options_that_cannot_run_are_fatal() {
             "failed to build TLS config - tls: failed to find any PEM data in certificate input",
         ),
         (
-            &["--auth-http-address=a:1"],
-            "--auth-http-address is set, but this version has no AUTH; run it without",
-        ),
-        (
             &["--tls-root-ca-file=/nonexistent", "--auth-http-request-method=put"],
             "failed to build client TLS config - open /nonexistent: no such file or directory",
         ),

@@ -6,15 +6,13 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 5] = [
-    ("auth_http_request_method", NO_AUTH),
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 4] = [
     ("queue_scan_selection_count", NO_SCAN),
     ("queue_scan_worker_pool_max", NO_SCAN),
     ("e2e_processing_latency_percentiles", NO_PERCENTILES),
     ("e2e_processing_latency_window_time", NO_PERCENTILES),
 ];
 
-const NO_AUTH: &str = "auth servers are not supported yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
 const NO_PERCENTILES: &str = "processing times are not measured yet";
 
@@ -63,10 +61,7 @@ fn check_security(options: &Options) -> Result<(), String> {
         read_roots(&options.tls_root_ca_file)
             .map_err(|reason| format!("failed to build client TLS config - {reason}"))?;
     }
-    require(
-        options.auth_http_addresses.is_empty(),
-        "--auth-http-address is set, but this version has no AUTH; run it without",
-    )
+    Ok(())
 }
 
 fn check_numbers(options: &Options) -> Result<(), String> {

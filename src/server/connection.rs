@@ -1,11 +1,13 @@
-//! One socket of a shard: its layers, its decoder, what was received and may not be decoded yet, and what is
-//! outstanding in the reactor.
+//! One socket of a shard: its layers, its decoder, what was received and may not be decoded yet,
+//! and what is outstanding in the reactor.
 
 use super::layers::Layers;
 use crate::broker::admin::ShardIndex;
 use crate::broker::session::SessionKey;
 use crate::protocol::decoder::Decoder;
 use crate::reactor::Token;
+use std::convert::Infallible;
+use tokio::sync::oneshot;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Connection {
     pub(super) sending: bool,
     /// It is in the loop's list of connections to decode on.
     pub(super) resuming: bool,
+    /// While an auth server is asked about it; dropped with the connection, it ends the question.
+    pub(super) asking: Option<oneshot::Sender<Infallible>>,
     /// Where it goes as soon as nothing is outstanding.
     pub(super) moving: Option<ShardIndex>,
 }
@@ -53,6 +57,7 @@ impl Connection {
             receive: Receive::Stopped,
             sending: false,
             resuming: false,
+            asking: None,
             moving: None,
         }
     }

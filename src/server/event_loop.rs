@@ -7,13 +7,14 @@ use super::stage::{DaemonStage, Stage};
 use super::upgrade::Allowance;
 use crate::broker::action::{Action, Notice};
 use crate::broker::admin::{AdminReply, ShardIndex};
+use crate::broker::grant::AuthQuestion;
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
-use crate::control::ControlMail;
 use crate::control::certificates::OfferedTls;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, Removal};
+use crate::control::{AuthInbox, AuthMail, ControlMail};
 use crate::limits::{CONTROL_MAIL_PER_TURN, MAIL_PER_TURN, OUTBOX_RETRY};
 use crate::reactor::mailbox::Mailboxes;
 use crate::reactor::{Completion, Token, Uring};
@@ -57,6 +58,8 @@ pub struct ShardParts {
     pub health: Health,
     /// The TLS that clients are offered; another one after the certificate was read again.
     pub tls: OfferedTls,
+    /// To whoever asks auth servers.
+    pub auth: Option<AuthInbox>,
 }
 
 /// See the module's text.
@@ -79,6 +82,7 @@ pub struct EventLoop {
     pub(super) tls: OfferedTls,
     /// What layers may still cost in this turn.
     pub(super) allowance: Allowance,
+    auth: Option<AuthInbox>,
     /// Why the daemon cannot start.
     pub(super) failure: Option<io::Error>,
     /// The shard that gets the next spread socket.
@@ -121,6 +125,7 @@ impl EventLoop {
             health: parts.health,
             tls: parts.tls,
             allowance: Allowance::default(),
+            auth: parts.auth,
             failure: None,
             spread_next: 0,
             now,
@@ -266,6 +271,7 @@ impl EventLoop {
                 self.remove_log(key, topic);
             }
             Action::FindLog { topic, name } => self.find_log(topic, name),
+            Action::Authorize(session, question) => self.ask_auth_server(session, question),
             Action::Notice(notice) => {
                 super::notices::log(&notice);
                 if let Notice::LogState(topic, state) = &notice {
@@ -285,6 +291,20 @@ impl EventLoop {
                     let _ = asker.send(reply);
                 }
             }
+        }
+    }
+
+    /// Asks what a client may do. The question ends with its connection.
+    fn ask_auth_server(&mut self, session: SessionKey, question: Box<AuthQuestion>) {
+        let (alive, gone) = oneshot::channel();
+        let Some(connection) = self.connection_of(session) else { return };
+        connection.asking = Some(alive);
+        let Some(client) = self.shard.session_mut(session) else { return };
+        let remote_address = client.remote_address.clone();
+        let shard = self.shard.config.index;
+        let mail = AuthMail { shard, session, remote_address, question, gone };
+        if self.auth.as_ref().is_none_or(|inbox| inbox.try_send(mail).is_err()) {
+            self.shard.authorize(self.now, session, None);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Clients over TLS, snappy, deflate, alone and together.
 
+use crate::support::auth_server::AuthServer;
 use crate::support::certificates::{CERTIFICATES, CLIENT_NAME, Shown};
 use crate::support::client::{Client, Frame, with_body};
 use crate::support::daemon::Daemon;
@@ -184,6 +185,28 @@ fn a26_tls_and_deflate() {
 #[test]
 fn a27_tls_and_snappy() {
     check_with_tls(&[], |daemon| pass_messages(daemon, "t", &["tls_v1", "snappy"]));
+}
+
+/// Who asks an auth server is told whether TLS is on, and the certificate's name.
+#[test]
+fn a32_auth_over_tls() {
+    let grant = json!({"ttl": 60, "authorizations": [
+        {"topic": "test", "channels": [".*"], "permissions": ["subscribe", "publish"]}
+    ]});
+    let server = AuthServer::start(&[("secret", &grant.to_string())]);
+    let (root, auth) =
+        (CERTIFICATES.root_flag(), format!("--auth-http-address={}", server.address));
+    let flags = ["--tls-client-auth-policy=require-verify", root.as_str(), auth.as_str()];
+    check_with_tls(&flags, |daemon| {
+        let mut client = Client::connect(daemon);
+        upgrade_as(&mut client, &["tls_v1", "snappy"], Shown::Signed);
+        client.command_with_body("AUTH", b"secret");
+        client.expect_response(r#"{"identity":"","identity_url":"","permission_count":1}"#);
+        client.subscribe("test", "ch");
+        let told = server.questions("secret");
+        let told = told.iter().all(|seen| seen.tls == "true" && seen.common_name == CLIENT_NAME);
+        assert!(told);
+    });
 }
 
 #[test]

@@ -173,6 +173,7 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
             deflate: false,
             max_deflate_level: 6,
             upgrade_time: Span::from_ms(5000),
+            auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),
             topology_aware: false,

@@ -83,7 +83,11 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_is_noticed_by_snappy(text in text(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+    fn a_flipped_bit_is_noticed_by_snappy(
+        text in text(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
         let (mut packer, mut wire) = (Packer::new(Compression::Snappy), Vec::new());
         packer.pack(&text, &mut wire);
         wire[at.index(text.len().min(1) * 9 + 1)] ^= 1 << bit;

@@ -161,7 +161,8 @@ proptest! {
         let mut cuts = cuts.iter().cycle();
         for (seed, bytes) in texts {
             let mut random = fastrand::Rng::with_seed(seed.into());
-            let text: Vec<u8> = std::iter::repeat_with(|| random.u8(..seed.max(1))).take(bytes).collect();
+            let byte = || random.u8(..seed.max(1));
+            let text: Vec<u8> = std::iter::repeat_with(byte).take(bytes).collect();
             let (wire, mut came) = (client.send(&text), Vec::new());
             let mut rest = &wire[..];
             while !rest.is_empty() {
