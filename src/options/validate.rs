@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 10] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 8] = [
     ("https_address", NO_TLS),
     ("tls_min_version", NO_TLS),
     ("tls_root_ca_file", NO_TLS),
@@ -15,14 +15,11 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 10] = [
     ("snappy", NO_COMPRESSION),
     ("queue_scan_selection_count", NO_SCAN),
     ("queue_scan_worker_pool_max", NO_SCAN),
-    ("e2e_processing_latency_percentiles", NO_PERCENTILES),
-    ("e2e_processing_latency_window_time", NO_PERCENTILES),
 ];
 
 const NO_TLS: &str = "TLS is not supported yet";
 const NO_COMPRESSION: &str = "compression is not supported yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
-const NO_PERCENTILES: &str = "processing times are not measured yet";
 
 /// Checks the options, in NSQ's order of evaluation, and completes them.
 pub(super) fn validate(mut options: Options) -> Result<Options, Exit> {
@@ -85,6 +82,10 @@ fn check_numbers(options: &Options) -> Result<(), String> {
     require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
     require(options.max_bytes_per_file > 0, "--max-bytes-per-file must be positive")?;
     require(!options.sync_timeout.is_zero(), "--sync-timeout must be positive")?;
+    require(
+        !options.e2e_processing_latency_window_time.is_zero(),
+        "--e2e-processing-latency-window-time must be positive",
+    )?;
     require(options.memory_budget > 0, "--memory-budget must be positive")?;
     if !options.statsd_address.is_empty() {
         let interval = options.statsd_interval > Duration::from_secs(1);
