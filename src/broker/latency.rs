@@ -2,8 +2,8 @@
 //! end-to-end processing latency.
 //!
 //! A channel has two histograms, each for half of the window. The older one is cleared and used
-//! again when the younger one's half is over, so that the two together look back over more than half
-//! of the window and no more than all of it.
+//! again when the younger one's half is over, so that the two together look back over more than
+//! half of the window and no more than all of it.
 
 use super::time::{Span, Time};
 use crate::limits::{LATENCY_MAX_NS, LATENCY_STEP_NS};
