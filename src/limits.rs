@@ -278,6 +278,16 @@ pub const AUTH_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Compiled patterns kept for the next client that is granted the same.
 pub const AUTH_PATTERNS_CACHED_MAX: usize = 1024;
 
+/// The longest processing time that is told from longer ones, in nanoseconds: a week.
+pub const LATENCY_MAX_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+
+/// The shortest processing time that is told from shorter ones, in nanoseconds.
+pub const LATENCY_STEP_NS: u64 = 1000;
+
+/// What a channel with processing times counts for in a page of `/stats`, in rows: adding up its
+/// histograms takes as long as writing so many.
+pub const STATS_LATENCY_ROWS: usize = 16;
+
 /// How long looking up the name of a statsd server may take (NSQ).
 pub const STATSD_RESOLVE_TIME_MAX: Duration = Duration::from_secs(1);
 
