@@ -440,6 +440,19 @@ pub const CLIENT_LOOKUP_BYTES_MAX: usize = 16 << 20;
 /// Most addresses of nsqd a consumer keeps; lookup services that name more are ignored.
 pub const CLIENT_ADDRESSES_MAX: usize = 4096;
 
+/// Largest answer of an nsqd or nsqlookupd that nsqadmin reads, in bytes: the statistics of some
+/// hundred thousand channels.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Questions to daemons that nsqadmin has under way; further ones wait.
+pub const ADMIN_QUESTIONS_AT_ONCE_MAX: usize = 128;
+
+/// Largest body of a request to nsqadmin, in bytes (NSQ, where it has a limit at all).
+pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Notifications of nsqadmin that wait to be sent; further ones are dropped, and logged.
+pub const ADMIN_NOTIFICATIONS_MAX: usize = 256;
+
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && WHOLE_RECEIVE_BUFFERS.is_power_of_two());

@@ -16,7 +16,7 @@ mod roots;
 mod validate;
 pub(crate) mod value;
 
-pub use address::{ListenAddress, split_host_port};
+pub use address::{ListenAddress, join_host_port, split_host_port};
 pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
