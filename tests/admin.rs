@@ -7,6 +7,12 @@
 mod support;
 
 mod admin {
+    mod access;
+    mod api;
+    mod browser;
     mod cluster;
+    mod events;
+    mod fake;
     mod g_cases;
+    mod partial;
 }

@@ -20,12 +20,13 @@ use crate::options::hostname;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN, USER_AGENT, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What our pages send with every change.
 const OURS: &str = "x-nsqadmin";
@@ -90,7 +91,13 @@ pub(super) async fn admit(
         is_foreign: is_foreign(headers),
     };
     request.extensions_mut().insert(caller);
-    next.run(request).await
+    let changes = request.method() != Method::GET;
+    let response = next.run(request).await;
+    if changes {
+        // Pages are to show the cluster as it is now.
+        admin.changed.send_replace(Instant::now());
+    }
+    response
 }
 
 /// Whether a browser may have been made to send this by another site.

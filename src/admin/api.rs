@@ -1,6 +1,6 @@
 //! `/api`, the part that only looks.
 
-use super::cluster::Sources;
+use super::cluster::{Cluster, Sources};
 use super::merge;
 use super::model::{ChannelStats, Producer, TopicStats};
 use super::refusal::{Message, Refusal};
@@ -46,7 +46,7 @@ pub(super) async fn topics(
     let mut warnings = Vec::new();
     let sources = admin.sources();
     if query.value("inactive") == Some(b"true") {
-        let topics = inactive(&admin, &sources, &mut warnings).await?;
+        let topics = inactive(&admin.cluster, &sources, &mut warnings).await?;
         return Ok(document(Topics { topics }, &warnings));
     }
     let topics = some(admin.cluster.topics(&sources).await?.note(&mut warnings));
@@ -56,13 +56,13 @@ pub(super) async fn topics(
 /// Topics that nsqlookupds know and no nsqd has, with the channels they know of them. NSQ looks up
 /// every topic for that; what nsqds have is enough to know.
 pub(super) async fn inactive(
-    admin: &Admin,
+    cluster: &Cluster,
     sources: &Sources,
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Option<Vec<String>>>, Refusal> {
-    let topics = admin.cluster.topics(sources).await?.note(warnings);
+    let topics = cluster.topics(sources).await?.note(warnings);
     let Sources::Lookupds(lookupds) = sources else { return Ok(BTreeMap::new()) };
-    let producers = admin.cluster.producers(sources).await?;
+    let producers = cluster.producers(sources).await?;
     let active: BTreeSet<&str> = (producers.value.iter())
         .flat_map(|producer| producer.topics.iter().flatten())
         .filter(|topic| !topic.tombstoned)
@@ -70,7 +70,7 @@ pub(super) async fn inactive(
         .collect();
     let mut asked = tokio::task::JoinSet::new();
     for topic in topics.into_iter().filter(|topic| !active.contains(topic.as_str())) {
-        let (cluster, lookupds) = (admin.cluster.clone(), lookupds.clone());
+        let (cluster, lookupds) = (cluster.clone(), lookupds.clone());
         asked.spawn(async move {
             let channels = cluster.channels(&lookupds, &topic).await;
             (topic, channels.ok().and_then(|channels| some(channels.value)))

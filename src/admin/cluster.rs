@@ -12,8 +12,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Asks nsqds and nsqlookupds; cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub(super) struct Cluster {
     http: HttpClient,
     /// Further questions wait.
     turns: Arc<Semaphore>,
+    /// How long to wait for an answer, when that is less than a request may take.
+    patience: Option<Duration>,
 }
 
 /// Whom to ask where what is: one kind, by address of its HTTP.
@@ -46,7 +50,7 @@ pub(super) struct Unanswered(pub(super) String);
 pub(super) type Answer<T> = Result<Gathered<T>, Unanswered>;
 
 /// Tells servers which form of answers is understood.
-const HEADERS: [(HeaderName, HeaderValue); 1] =
+static HEADERS: [(HeaderName, HeaderValue); 1] =
     [(ACCEPT, HeaderValue::from_static("application/vnd.nsq; version=1.0"))];
 
 #[derive(Deserialize)]
@@ -78,7 +82,12 @@ impl<T> Gathered<T> {
 
 impl Cluster {
     pub(super) fn new(http: HttpClient) -> Self {
-        Self { http, turns: Arc::new(Semaphore::new(ADMIN_QUESTIONS_AT_ONCE_MAX)) }
+        Self { http, turns: Arc::new(Semaphore::new(ADMIN_QUESTIONS_AT_ONCE_MAX)), patience: None }
+    }
+
+    /// The same, for somebody who waits no longer than this for any one daemon.
+    pub(super) fn hasty(&self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self.clone() }
     }
 
     /// All topics, by name.
@@ -259,7 +268,14 @@ impl Cluster {
         let verb = if method == Method::GET { "Get" } else { "Post" };
         let uri = url.parse::<Uri>().map_err(|error| format!("{verb} {url:?}: {error}"))?;
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
-        let answer = self.http.insist(method, &uri, &HEADERS).await;
+        let answer = self.http.insist(method, &uri, &HEADERS);
+        let answer = match self.patience {
+            None => answer.await,
+            Some(patience) => match timeout(patience, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Err("no answer in time".to_owned()),
+            },
+        };
         answer.map_err(|error| match error.starts_with("got response") {
             // As NSQ words it, without saying who answered.
             true => error,

@@ -40,13 +40,13 @@ fn serve(mut options: AdminOptions, log: &Log) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime does not start - {error}"))?;
     runtime.block_on(async {
-        let admin = Arc::new(Admin::new(options, log.filter())?);
+        let (stop, stopped) = watch::channel(false);
+        let admin = Arc::new(Admin::new(options, log.filter(), stopped.clone())?);
         let missing = || format!("listen ({address}) failed - no address");
         let listener = HttpListener::bind(&address)?.ok_or_else(missing)?;
         let watch = |kind| signal(kind).map_err(|error| format!("cannot watch signals - {error}"));
         let mut interrupt = watch(SignalKind::interrupt())?;
         let mut terminate = watch(SignalKind::terminate())?;
-        let (stop, stopped) = watch::channel(false);
         tracing::info!("HTTP: listening on {}", listener.address());
         let router = routes::router(&admin);
         let http = tokio::spawn(connections::serve(listener, router, stopped));

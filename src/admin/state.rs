@@ -3,6 +3,7 @@
 use super::access::Users;
 use super::cluster::{Cluster, Sources};
 use super::flags::{AdminOptions, allowed_network};
+use super::live::Live;
 use super::notify::Notifier;
 use crate::client::Config;
 use crate::client::http::HttpClient;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -28,6 +30,11 @@ pub(super) struct Admin {
     pub(super) users: Option<Users>,
     pub(super) config_network: Option<IpNet>,
     pub(super) log_filter: LogFilter,
+    pub(super) live: Live,
+    /// When something was changed through us last.
+    pub(super) changed: watch::Sender<Instant>,
+    /// Becomes true when the daemon stops.
+    pub(super) stopped: watch::Receiver<bool>,
 }
 
 impl Admin {
@@ -35,7 +42,11 @@ impl Admin {
     ///
     /// # Errors
     /// NSQ's text, when a file cannot be used.
-    pub(super) fn new(options: AdminOptions, log_filter: LogFilter) -> Result<Self, String> {
+    pub(super) fn new(
+        options: AdminOptions,
+        log_filter: LogFilter,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self, String> {
         let tls = client_tls(&options)?;
         let (connect, request) =
             (options.http_client_connect_timeout, options.http_client_request_timeout);
@@ -44,26 +55,31 @@ impl Admin {
             "" => None,
             path => Some(Users::read(path)?),
         };
+        let config_network = allowed_network(&options.allow_config_from_cidr)?;
+        let cluster = Cluster::new(http.clone());
+        let (base_path, endpoint) =
+            (options.base_path.clone(), options.notification_http_endpoint.clone());
+        let options = watch::Sender::new(options);
+        let watched = options.subscribe();
+        let sources = move || Sources::of(&watched.borrow());
         Ok(Self {
-            base_path: options.base_path.clone(),
-            cluster: Cluster::new(http.clone()),
-            notifier: Notifier::start(&options.notification_http_endpoint, http.clone()),
+            base_path,
+            live: Live::start(cluster.clone(), sources),
+            cluster,
+            notifier: Notifier::start(&endpoint, http.clone()),
             http,
             users,
-            config_network: allowed_network(&options.allow_config_from_cidr)?,
+            config_network,
             log_filter,
-            options: watch::Sender::new(options),
+            options,
+            changed: watch::Sender::new(Instant::now()),
+            stopped,
         })
     }
 
     /// Whom to ask, as of now.
     pub(super) fn sources(&self) -> Sources {
-        let options = self.options.borrow();
-        if options.nsqlookupd_http_addresses.is_empty() {
-            Sources::Nsqds(options.nsqd_http_addresses.clone())
-        } else {
-            Sources::Lookupds(options.nsqlookupd_http_addresses.clone())
-        }
+        Sources::of(&self.options.borrow())
     }
 
     /// The nsqlookupds, if there are any.
@@ -74,6 +90,16 @@ impl Admin {
     /// A path of ours as browsers see it.
     pub(super) fn path(&self, path: &str) -> String {
         format!("{}{path}", self.base_path.trim_end_matches('/'))
+    }
+}
+
+impl Sources {
+    fn of(options: &AdminOptions) -> Self {
+        if options.nsqlookupd_http_addresses.is_empty() {
+            Self::Nsqds(options.nsqd_http_addresses.clone())
+        } else {
+            Self::Lookupds(options.nsqlookupd_http_addresses.clone())
+        }
     }
 }
 

@@ -39,7 +39,8 @@ impl Cluster {
         let cluster = Self { nsqds, lookupds };
         for lookupd in &cluster.lookupds {
             eventually(|| {
-                let nodes = lookupd.get("/nodes").json()["producers"].as_array().unwrap().len();
+                let nodes = lookupd.get("/nodes").json();
+                let nodes = nodes["producers"].as_array().map_or(0, Vec::len);
                 if nodes == cluster.nsqds.len() { Ok(()) } else { Err(format!("{nodes} nodes")) }
             });
         }
@@ -218,7 +219,10 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- {}'s log ---\n{}---", self.name, self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(60)..];
+            eprintln!("--- {}'s last lines ---\n{}\n---", self.name, tail.join("\n"));
         }
     }
 }
