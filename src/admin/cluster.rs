@@ -183,8 +183,8 @@ impl Cluster {
         Ok(producer)
     }
 
-    /// The topics of these nsqds, of each nsqd apart, by host name; all of them, one, or one channel
-    /// of one.
+    /// The topics of these nsqds, of each nsqd apart, by host name: all of them, one, or one
+    /// channel of one.
     pub(super) async fn stats(
         &self,
         producers: &[Producer],

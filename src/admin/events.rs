@@ -106,7 +106,11 @@ struct Event {
 impl Event {
     fn of(view: &View, picture: &Picture, sent: &mut HashMap<String, Figures>) -> Self {
         let (total, rows) = view.rows(picture);
-        let count = rows.len();
+        let mut count = rows.len();
+        if let View::Channel(..) = view {
+            // Clients have no rows here, and are shown all the same.
+            count = count.saturating_add(usize::try_from(total.clients).unwrap_or_default());
+        }
         let now = charted(&total);
         let all = std::iter::once(("total".to_owned(), total)).chain(rows);
         let (mut changed, mut paused) = (BTreeMap::new(), BTreeMap::new());

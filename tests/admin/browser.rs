@@ -3,8 +3,8 @@
 //!
 //! The walk itself is `browser/walk.mjs`, driven by Playwright at a pinned version, which installs
 //! itself into `target/admin-browser` the first time, over the network. Without Node.js or Chromium
-//! the test is skipped with a line on stderr, unless `RINGMAIN_REQUIRE_INTEROP=1`. Screenshots for a
-//! person to look at are in `target/admin-screenshots`.
+//! the test is skipped with a line on stderr, unless `RINGMAIN_REQUIRE_INTEROP=1`. Screenshots, for
+//! a person to look at, are in `target/admin-screenshots`.
 
 use super::cluster::{Cluster, Program, is_original, text};
 use super::partial::{hostile_lookupd, hostile_nsqd};
@@ -54,7 +54,7 @@ fn every_page_and_every_action() {
     let output = command.output().expect("node runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = said.lines().filter(|line| line.ends_with(" ms"));
-    lines.for_each(|line| println!("{line}"));
+    lines.for_each(|line| eprintln!("{line}"));
     let complete = output.status.success() && said.lines().last() == Some("OK");
     assert!(complete, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     drop(consumers);
@@ -108,7 +108,7 @@ fn measure(admin: &Program) {
     for target in ["/", "/", "/?rows=5000", "/?rows=5000", "/api/topics"] {
         let watch = Stopwatch::start();
         let reply = admin.get(target);
-        println!("{target}: {} bytes in {:?}", reply.body.len(), watch.elapsed());
+        eprintln!("{target}: {} bytes in {:?}", reply.body.len(), watch.elapsed());
         assert_eq!(reply.status, 200);
     }
 }

@@ -35,7 +35,9 @@ function update(event) {
     for (const row of rows.get(key) ?? []) {
       for (const cell of row.querySelectorAll("[data-f]")) {
         const text = cells[cell.dataset.f];
-        if (text !== undefined && text !== cell.textContent) cell.textContent = text;
+        if (text === undefined || text === cell.textContent) continue;
+        cell.textContent = text;
+        cell.classList.toggle("zero", text === "0");
       }
     }
   }
@@ -101,7 +103,7 @@ function draw(tile, past, now) {
   const svg = tile.querySelector("svg");
   if (points.length < 2) return;
   const top = Math.max(...points.map((point) => point[name]), 1e-9);
-  const from = Math.min(points[0].at, now - 60 * 1000);
+  const from = Math.min(points[0].at, now - 10 * 1000);
   const x = (point) => (120 * (point.at - from) / (now - from)).toFixed(1);
   const y = (point) => (31 - 27 * point[name] / top).toFixed(1);
   const line = points.map((point, i) => `${i ? "L" : "M"}${x(point)} ${y(point)}`).join("");

@@ -153,6 +153,9 @@ fn actions(
 /// Where messages went, when nsqds know where consumers are.
 fn delivery(stats: &ChannelStats) -> Markup {
     let all = stats.delivery_msg_count;
+    let is_placed = |client: &ClientStats| !client.topology_region.is_empty();
+    let near = stats.zone_local_msg_count.saturating_add(stats.region_local_msg_count);
+    let says_something = near > 0 || stats.clients.iter().flatten().any(is_placed);
     #[expect(clippy::cast_precision_loss, reason = "a share of a hundred")]
     let percent = |part: i64| 100.0 * part as f64 / all.max(1) as f64;
     let parts = [
@@ -160,15 +163,16 @@ fn delivery(stats: &ChannelStats) -> Markup {
         ("region", "Same region", stats.region_local_msg_count),
         ("global", "Elsewhere", stats.global_msg_count),
     ];
-    let mut from = 0.0;
+    let (zone, region) =
+        (percent(stats.zone_local_msg_count), percent(stats.region_local_msg_count));
+    let starts = [0.0, zone, zone + region];
     html! {
-        @if all > 0 {
+        @if all > 0 && says_something {
             section {
                 h2 { "Delivered to" }
                 svg.shares viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" {
-                    @for (kind, _, part) in parts {
+                    @for ((kind, _, part), from) in parts.into_iter().zip(starts) {
                         rect class=(kind) x=(from) y="0" width=(percent(part)) height="4" {}
-                        @let _ = from += percent(part);
                     }
                 }
                 ul.legend {

@@ -82,7 +82,7 @@ pub(super) fn document(admin: &Admin, reader: &Reader, page: &Page<'_>) -> Respo
                 }
                 (dialog())
                 p #outcome role="status" aria-live="polite" {}
-                noscript { p.hint { "Without JavaScript numbers stand still and actions are off." } }
+                noscript { p.hint { "Without JavaScript numbers stand still, and nothing acts." } }
             }
         }
     };

@@ -124,7 +124,7 @@ fn topics(
                             }
                             (cells(figures, &names))
                             @if reader.may_operate() {
-                                td { (tombstone(admin, address, name, figures).button()) }
+                                td.acts { (tombstone(admin, address, name, figures).button()) }
                             }
                         }
                     }

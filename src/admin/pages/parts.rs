@@ -21,10 +21,11 @@ pub(super) fn tiles(figures: &Figures, tiles: &[(&str, &str)]) -> Markup {
 /// Cells of a row that are kept up to date.
 pub(super) fn cells(figures: &Figures, names: &[&str]) -> Markup {
     let all = figures.cells();
-    let cell = |name: &str| all.iter().find(|(known, _)| *known == name);
+    let text = |name: &str| all.iter().find(|(known, _)| *known == name).map_or("", |(_, t)| t);
     html! {
         @for name in names {
-            td.n data-f=(name) { @if let Some((_, text)) = cell(name) { (text) } }
+            @let text = text(name);
+            td.n.zero[text == "0"] data-f=(name) { (text) }
         }
     }
 }

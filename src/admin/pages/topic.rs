@@ -184,7 +184,8 @@ fn nodes(admin: &Admin, reader: &Reader, picture: &Picture, topic: &str) -> Mark
                                 }
                                 (cells(&figures, &names))
                                 @if reader.may_operate() {
-                                    td { (tombstone(admin, &address, topic, &figures).button()) }
+                                    @let action = tombstone(admin, &address, topic, &figures);
+                                    td.acts { (action.button()) }
                                 }
                             }
                         }
@@ -211,8 +212,8 @@ pub(super) fn tombstone<'a>(
         title: format!("Tombstone {topic} on {node}?"),
         text: format!(
             "{topic} is deleted on {node} alone, with {waiting} messages that wait there or are in \
-             flight, and nsqlookupd hides it there for a while. Producers have to be sent elsewhere \
-             first, or they make it anew."
+             flight, and nsqlookupd hides it there for a while. Send producers elsewhere first: \
+             they would make it anew."
         ),
         is_dangerous: true,
         count_url: None,

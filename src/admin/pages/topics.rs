@@ -5,7 +5,6 @@ use super::list::Wanted;
 use super::parts::{badges, cells, tiles};
 use super::picture;
 use crate::admin::access::Caller;
-use crate::admin::figures::Figures;
 use crate::admin::live::TopicRow;
 use crate::admin::state::Admin;
 use crate::http::query::Parameters;
@@ -78,7 +77,6 @@ pub(in crate::admin) async fn page(
 
 fn table(admin: &Admin, wanted: &Wanted, rows: &[(&str, &TopicRow)]) -> Markup {
     let names = COLUMNS.map(|(name, _)| name);
-    let quiet = Figures::default();
     html! {
         div.scroll tabindex="0" role="region" aria-label="Topics" {
             table.list {
@@ -91,8 +89,7 @@ fn table(admin: &Admin, wanted: &Wanted, rows: &[(&str, &TopicRow)]) -> Markup {
                 tbody {
                     @for (name, topic) in rows {
                         @let figures = &topic.row.figures;
-                        tr data-k={ "t:" (name) } .is-paused[figures.paused]
-                            .is-quiet[*figures == quiet] {
+                        tr data-k={ "t:" (name) } .is-paused[figures.paused] {
                             th scope="row" {
                                 a href=(admin.topic_path(name)) { (name) }
                                 (badges(name, topic.durability.as_deref()))

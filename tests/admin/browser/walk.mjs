@@ -219,7 +219,7 @@ await step("lookup", async () => {
   const dialog = page.getByRole("dialog");
   await dialog.getByText("Delete channel made-too of made-here?").waitFor();
   await dialog.getByRole("button", { name: "Delete" }).click();
-  await page.waitForFunction(() => !document.body.textContent.includes("made-too of"));
+  await entry.getByText("made-too").waitFor({ state: "detached" });
   await entry.locator("button").first().click();
   await dialog.getByText("Delete topic made-here?").waitFor();
   await dialog.getByRole("button", { name: "Delete" }).click();
@@ -295,9 +295,9 @@ await step("phone", async () => {
 await step("a rough cluster", async () => {
   const rough = await open({ colorScheme: "light" });
   await rough.goto(`${ROUGH}/nodes`);
-  await rough.getByText("no answer", { exact: true }).waitFor();
+  await rough.getByText("no answer", { exact: true }).first().waitFor();
   await rough.getByText("Not all of the cluster has answered").waitFor();
-  await rough.getByText("not well", { exact: true }).waitFor();
+  await rough.getByText("not well", { exact: true }).first().waitFor();
   await shot(rough, "rough-nodes");
   await rough.goto(`${ROUGH}/?q=img`);
   assert.equal(await rough.locator("main img").count(), 0);
