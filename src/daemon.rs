@@ -8,6 +8,7 @@ mod shards;
 
 pub use data_path::DataPath;
 
+use crate::control::auth::{self, AuthServers};
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
@@ -89,6 +90,12 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
 
     restored.add_topics(logs.into_iter());
 
+    let servers = AuthServers::new(options).map_err(instantiate)?;
+    let (inbox, auth) = servers
+        .map(|servers| (servers, auth::questions()))
+        .map_or((None, None), |(servers, (inbox, questions))| {
+            (Some(inbox), Some((servers, questions)))
+        });
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -103,6 +110,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         data_path: PathBuf::from(&options.data_path),
         removals,
         health: health.clone(),
+        auth: inbox,
     };
     let (shards, ports) = shards::spawn(options, &shared, tcp, &events).map_err(instantiate)?;
     drop(shared);
@@ -119,6 +127,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
         health,
+        auth,
         on_ready,
         on_stop,
     })

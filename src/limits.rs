@@ -237,6 +237,14 @@ pub const TOPICS_STARTING_MAX: usize = 64;
 /// Questions to auth servers at a time; further clients wait for their turn.
 pub const AUTH_AT_ONCE_MAX: usize = 256;
 
+/// Clients whose question to an auth server has not yet been read by the control thread, which
+/// reads them at once: beyond it AUTH fails.
+pub const AUTH_QUESTIONS_MAX: usize = 64 * 1024;
+
+/// The secret of AUTH, in bytes: it is kept as long as its connection, and goes into a URL, of
+/// which servers take 8 to 64 KiB.
+pub const AUTH_SECRET_BYTES_MAX: usize = 16 * 1024;
+
 /// Patterns of topics and channels in what an auth server grants to one client.
 pub const AUTH_PATTERNS_MAX: usize = 256;
 

@@ -7,6 +7,7 @@
 mod support;
 
 mod conformance {
+    mod a_auth;
     mod a_basic;
     mod a_heartbeats;
     mod a_settings;

@@ -1,6 +1,7 @@
 //! What a shard asks its caller to do: a closed list, drained completely after every event.
 
 use super::admin::{AdminReply, ShardIndex, TopicId};
+use super::grant::AuthQuestion;
 use super::session::SessionKey;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::name::{ChannelName, TopicName};
@@ -48,6 +49,9 @@ pub enum Action {
         /// Its name.
         name: TopicName,
     },
+    /// Ask an auth server what a client may do, and bring the answer to
+    /// [`Shard::authorize`](super::shard::Shard::authorize). The session waits for it.
+    Authorize(SessionKey, Box<AuthQuestion>),
     /// Something an operator wants in the log.
     Notice(Notice),
 }

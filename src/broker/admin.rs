@@ -7,7 +7,9 @@
 
 use super::durability::Durability;
 use super::figures::Figure;
+use super::grant::Grant;
 use super::mail::Refusal;
+use super::session::SessionKey;
 use crate::protocol::name::{ChannelName, TopicName};
 use ringmain_storage::request::LogKey;
 
@@ -75,6 +77,13 @@ pub enum AdminRequest {
     LogRemoved {
         /// The log's key on that shard.
         key: LogKey,
+    },
+    /// To the shard that asked: what an auth server said of a client.
+    Authorize {
+        /// The client, if it is still there.
+        session: SessionKey,
+        /// What it may do; `None` when no auth server has answered validly.
+        grant: Option<Box<Grant>>,
     },
     /// To each shard: a page of its topics with their channels, in table order.
     TopicsPage {
@@ -279,6 +288,12 @@ pub struct SessionStats {
     pub topology_zone: String,
     /// From IDENTIFY.
     pub topology_region: String,
+    /// Whether an auth server allows it anything.
+    pub authed: bool,
+    /// Who it is by an auth server; may be empty.
+    pub auth_identity: String,
+    /// A page about it; may be empty.
+    pub auth_identity_url: String,
     /// What it consumes, if it has subscribed.
     pub subscription: Option<(TopicName, ChannelName)>,
     /// What it has published since it connected, per topic.

@@ -46,6 +46,10 @@ impl Shard {
                 self.log_removed(now, key);
                 AdminReply::Done
             }
+            AdminRequest::Authorize { session, grant } => {
+                self.authorize(now, session, grant);
+                AdminReply::Done
+            }
             AdminRequest::TopicsPage { from, topic, channel } => {
                 AdminReply::Topics(self.topics_page(from, topic, channel))
             }

@@ -4,7 +4,6 @@ use super::eligible::Proximity;
 use super::session::{Identity, Negotiated};
 use super::shard::Shard;
 use super::time::{Now, Span};
-use crate::protocol::error::ProtocolError;
 use crate::protocol::frame;
 use crate::protocol::identify::{Reply, Settings, response_json};
 
@@ -17,6 +16,8 @@ pub struct Features {
     pub max_msg_timeout_ms: u64,
     /// `--max-deflate-level`.
     pub max_deflate_level: u64,
+    /// Whether clients must AUTH before they publish or subscribe.
+    pub auth_required: bool,
     /// `--topology-region`.
     pub topology_region: String,
     /// `--topology-zone`.
@@ -51,11 +52,6 @@ impl Shard {
         }));
         self.mark_dirty(index);
         self.arm_session(index);
-    }
-
-    /// AUTH: no auth server can be configured yet.
-    pub(super) fn authenticate(&mut self, index: u32) {
-        self.fail(index, ProtocolError::AuthDisabled);
     }
 }
 
@@ -101,7 +97,7 @@ impl super::shard::ShardConfig {
             msg_timeout_ms: negotiated.message_timeout.0 / 1_000_000,
             max_deflate_level: self.features.max_deflate_level,
             sample_rate: negotiated.sample_rate,
-            auth_required: false,
+            auth_required: self.features.auth_required,
             output_buffer_size: negotiated.output_buffer_bytes,
             output_buffer_timeout_ms: negotiated.output_buffer_timeout_ms,
             topology_region: &self.features.topology_region,

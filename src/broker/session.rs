@@ -5,6 +5,7 @@
 //! settings and counters along; it never moves while it has a subscription.
 
 use super::admin::{ShardIndex, TopicId};
+use super::authorize::Credentials;
 use super::deadlines::TimerId;
 use super::eligible::Proximity;
 use super::in_flight::InFlightList;
@@ -53,6 +54,8 @@ pub enum Parked {
     Publish(OwnedPublish),
     /// MPUB's line: the topic is created even if the body turns out bad.
     PublishStart(TopicName),
+    /// AUTH, which waits for an auth server.
+    Auth,
 }
 
 /// A publish that owns its body.
@@ -169,6 +172,8 @@ pub struct Session {
     pub remote_address: Box<str>,
     /// `None` until IDENTIFY: then the host part of `remote_address` stands in.
     pub identity: Option<Box<Identity>>,
+    /// What it has shown with AUTH.
+    pub credentials: Option<Box<Credentials>>,
     /// Negotiated values.
     pub negotiated: Negotiated,
     /// When it connected.
@@ -219,6 +224,8 @@ pub struct MovedSession {
     /// As on the session.
     pub identity: Option<Box<Identity>>,
     /// As on the session.
+    pub credentials: Option<Box<Credentials>>,
+    /// As on the session.
     pub negotiated: Negotiated,
     /// As on the session.
     pub connected: WallClock,
@@ -243,6 +250,7 @@ impl Session {
             input: Input::Open,
             remote_address: moved.remote_address,
             identity: moved.identity,
+            credentials: moved.credentials,
             negotiated: moved.negotiated,
             connected: moved.connected,
             last_heard: moved.last_heard,
@@ -383,8 +391,12 @@ impl Session {
         heartbeat.min(self.client_deadline()).min(self.write_deadline())
     }
 
-    /// When the connection is given up because nothing was heard: two heartbeats.
+    /// When the connection is given up because nothing was heard: two heartbeats, but not while
+    /// nothing that it sends is read because an auth server takes its time.
     pub fn client_deadline(&self) -> Time {
+        if self.credentials.as_ref().is_some_and(|shown| shown.is_asking) {
+            return Time::NEVER;
+        }
         match self.negotiated.heartbeat_interval {
             Some(interval) => self.last_heard + Span(interval.0.saturating_mul(2)),
             None => Time::NEVER,
@@ -418,6 +430,7 @@ mod tests {
         let moved = MovedSession {
             remote_address: "[::1]:7".into(),
             identity: None,
+            credentials: None,
             negotiated: Negotiated {
                 heartbeat_interval: Some(Span(10)),
                 message_timeout: Span(100),

@@ -7,6 +7,7 @@
 
 use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
+use super::authorize::Permission;
 use super::channel::Channel;
 use super::deadlines::{Deadlines, Owner, TimerId};
 use super::durability::Durability;
@@ -167,6 +168,7 @@ impl Shard {
         let moved = MovedSession {
             remote_address,
             identity: None,
+            credentials: None,
             negotiated: self.config.defaults,
             connected: now.wall,
             last_heard: now.time,
@@ -194,6 +196,7 @@ impl Shard {
         Some(MovedSession {
             remote_address: session.remote_address,
             identity: session.identity,
+            credentials: session.credentials,
             negotiated: session.negotiated,
             connected: session.connected,
             last_heard: session.last_heard,
@@ -222,6 +225,13 @@ impl Shard {
         let index = key.index;
         let Some(session) = self.session_mut(key) else { return };
         session.last_heard = now.time;
+        if self.config.features.auth_required {
+            match self.permission(now, index, &command) {
+                Permission::Given => {}
+                Permission::Refused(error) => return self.fail(index, *error),
+                Permission::Unknown => return self.ask_again(index, command),
+            }
+        }
         match command {
             Command::Publish(publish) => self.publish(now, index, publish),
             Command::Finish { id } => self.finish(index, id),
@@ -231,7 +241,7 @@ impl Shard {
             Command::PublishStart { topic } => self.publish_start(now, index, topic),
             Command::Sub { topic, channel } => self.subscribe(now, index, topic, channel),
             Command::Identify { body } => self.identify(now, index, body),
-            Command::Auth { .. } => self.authenticate(index),
+            Command::Auth { secret } => self.authenticate(index, secret),
             Command::Close => self.close(index),
             Command::Nop => {}
         }
@@ -385,6 +395,7 @@ impl Shard {
             Some(Parked::Subscribe(topic, channel)) => {
                 self.subscribe(now, key.index, topic, channel);
             }
+            Some(Parked::Auth) => self.answer_auth(key.index),
             Some(Parked::PublishStart(topic)) => self.publish_start(now, key.index, &topic),
             Some(Parked::Publish(publish)) => self.publish_owned(now, key.index, publish),
         }

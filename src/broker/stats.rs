@@ -81,6 +81,7 @@ impl Shard {
     fn session_stats(&self, session: &Session) -> SessionStats {
         let host = || session.peer_host().to_owned();
         let identity = session.identity.as_deref();
+        let grant = session.credentials.as_ref().and_then(|shown| shown.grant());
         let text = |field: Option<&String>| field.cloned().unwrap_or_default();
         SessionStats {
             client_id: identity.map_or_else(host, |identity| identity.client_id.clone()),
@@ -101,6 +102,9 @@ impl Shard {
             sample_rate: session.negotiated.sample_rate,
             topology_zone: text(identity.map(|identity| &identity.topology_zone)),
             topology_region: text(identity.map(|identity| &identity.topology_region)),
+            authed: grant.is_some_and(|grant| grant.permission_count() > 0),
+            auth_identity: text(grant.map(|grant| &grant.identity)),
+            auth_identity_url: text(grant.map(|grant| &grant.identity_url)),
             subscription: self.subscription(session),
             publish_counts: session.counts.published.clone(),
         }

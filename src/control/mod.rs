@@ -25,6 +25,7 @@ mod stats;
 mod tests;
 
 pub use crate::http::{HttpListener, listener};
+pub use auth::{AuthInbox, AuthMail, AuthServers};
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
@@ -37,9 +38,9 @@ use metadata::{Keeper, MetadataConfig};
 use state::Control;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What the control thread is given.
 pub struct ControlConfig {
@@ -61,6 +62,8 @@ pub struct ControlConfig {
     pub metadata: MetadataConfig,
     /// How the topics' logs are; the shards tell it.
     pub health: health::Health,
+    /// Whom to ask what clients may do, and the shards' questions; `None` without auth servers.
+    pub auth: Option<(AuthServers, mpsc::Receiver<AuthMail>)>,
     /// Called once, on the control thread, when the shards have what was in the file and it has
     /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
     pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
@@ -74,7 +77,7 @@ pub struct ControlConfig {
 pub struct ControlThread {
     close_http: watch::Sender<bool>,
     /// Ends when the last request has been answered.
-    http_closed: mpsc::Receiver<Infallible>,
+    http_closed: sync_mpsc::Receiver<Infallible>,
     finish: watch::Sender<bool>,
     thread: thread::JoinHandle<()>,
 }
@@ -86,7 +89,7 @@ pub struct ControlThread {
 pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
     let (close_http, close) = watch::channel(false);
     let (finish, finished) = watch::channel(false);
-    let (http, http_closed) = mpsc::channel();
+    let (http, http_closed) = sync_mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
@@ -126,7 +129,7 @@ impl ControlThread {
 struct Orders {
     close_http: watch::Receiver<bool>,
     /// Dropped when the last request has been answered.
-    http: mpsc::Sender<Infallible>,
+    http: sync_mpsc::Sender<Infallible>,
     finish: watch::Receiver<bool>,
 }
 
@@ -161,6 +164,9 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     }
     let watched = Arc::clone(&control);
     tokio::spawn(async move { systemd::feed_watchdog(&watched.shards).await });
+    if let Some((servers, questions)) = config.auth {
+        tokio::spawn(auth::serve(servers, Arc::clone(&control), questions));
+    }
     let announcer = Announcer::new(Arc::clone(&control), changed);
     let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
     let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));

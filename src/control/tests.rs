@@ -47,6 +47,7 @@ impl Daemon {
             shards: ports,
             http: Some(http),
             tcp_port: 4150,
+            auth: None,
             log_filter: None,
             log_file: LogFile::default(),
             dropped_lines: None,

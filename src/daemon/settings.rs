@@ -57,6 +57,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
             version: VERSION,
             max_msg_timeout_ms: ms(options.max_msg_timeout),
             max_deflate_level: u64::try_from(options.max_deflate_level).unwrap_or_default(),
+            auth_required: !options.auth_http_addresses.is_empty(),
             topology_region: options.topology_region.clone(),
             topology_zone: options.topology_zone.clone(),
             topology_aware: options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE),

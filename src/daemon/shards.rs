@@ -3,9 +3,9 @@
 use super::listeners::TcpSide;
 use super::{Event, ShardPort, settings, shard_failed};
 use crate::broker::shard::{Shard, ShardConfig};
-use crate::control::ControlMail;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, Removal};
+use crate::control::{AuthInbox, ControlMail};
 use crate::limits::{CONTROL_MAIL_MAX, MAILBOX_CAPACITY};
 use crate::options::Options;
 use crate::reactor::mailbox::{Mailboxes, mesh};
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) removals: Sender<Removal>,
     /// To be told how the logs are.
     pub(super) health: Health,
+    /// To whoever asks auth servers.
+    pub(super) auth: Option<AuthInbox>,
 }
 
 /// Starts a thread per shard, and returns when all their reactors are ready.
@@ -149,6 +151,7 @@ impl Seat {
             data_path: self.shared.data_path,
             removals: self.shared.removals,
             health: self.shared.health,
+            auth: self.shared.auth,
         };
         EventLoop::new(parts).run().map_err(|error| format!("io_uring failed - {error}"))
     }

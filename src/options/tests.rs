@@ -154,10 +154,6 @@ fn options_that_cannot_run_are_fatal() {
             "--tls-key is set, but this version has no TLS; run it without",
         ),
         (
-            &["--auth-http-address=a:1"],
-            "--auth-http-address is set, but this version has no AUTH; run it without",
-        ),
-        (
             &["--tls-root-ca-file=/nonexistent", "--auth-http-request-method=put"],
             "failed to build client TLS config - open /nonexistent: no such file or directory",
         ),

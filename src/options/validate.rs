@@ -6,8 +6,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 11] = [
-    ("auth_http_request_method", NO_AUTH),
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 10] = [
     ("https_address", NO_TLS),
     ("tls_min_version", NO_TLS),
     ("tls_root_ca_file", NO_TLS),
@@ -20,7 +19,6 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 11] = [
     ("e2e_processing_latency_window_time", NO_PERCENTILES),
 ];
 
-const NO_AUTH: &str = "auth servers are not supported yet";
 const NO_TLS: &str = "TLS is not supported yet";
 const NO_COMPRESSION: &str = "compression is not supported yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
@@ -73,10 +71,7 @@ fn check_security(options: &Options) -> Result<(), String> {
         read_roots(&options.tls_root_ca_file)
             .map_err(|reason| format!("failed to build client TLS config - {reason}"))?;
     }
-    require(
-        options.auth_http_addresses.is_empty(),
-        "--auth-http-address is set, but this version has no AUTH; run it without",
-    )
+    Ok(())
 }
 
 fn check_numbers(options: &Options) -> Result<(), String> {

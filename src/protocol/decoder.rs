@@ -15,7 +15,8 @@ use super::error::ProtocolError;
 use super::name::TopicName;
 use super::slab::{OverBudget, SlabPool};
 use crate::limits::{
-    CARRY_BODY_BYTES_MAX, CARRY_IDLE_BYTES_MAX, COMMAND_LINE_BYTES_MAX, SLAB_BYTES,
+    AUTH_SECRET_BYTES_MAX, CARRY_BODY_BYTES_MAX, CARRY_IDLE_BYTES_MAX, COMMAND_LINE_BYTES_MAX,
+    SLAB_BYTES,
 };
 
 const MAGIC: &[u8; 4] = b"  V2";
@@ -388,6 +389,7 @@ fn check_size(
 ) -> Result<usize, ProtocolError> {
     let max = match command {
         CommandName::Pub | CommandName::Dpub => limits.max_msg_size,
+        CommandName::Auth => limits.max_body_size.min(AUTH_SECRET_BYTES_MAX),
         _ => limits.max_body_size,
     };
     match usize::try_from(size) {

@@ -5,6 +5,8 @@ use crate::broker::admin::ShardIndex;
 use crate::broker::session::SessionKey;
 use crate::protocol::decoder::Decoder;
 use crate::reactor::Token;
+use std::convert::Infallible;
+use tokio::sync::oneshot;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Connection {
     pub(super) sending: bool,
     /// It is in the loop's list of connections to decode on.
     pub(super) resuming: bool,
+    /// While an auth server is asked about it; dropped with the connection, it ends the question.
+    pub(super) asking: Option<oneshot::Sender<Infallible>>,
     /// Where it goes as soon as nothing is outstanding.
     pub(super) moving: Option<ShardIndex>,
 }
@@ -49,6 +53,7 @@ impl Connection {
             receive: Receive::Stopped,
             sending: false,
             resuming: false,
+            asking: None,
             moving: None,
         }
     }

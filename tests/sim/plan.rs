@@ -168,6 +168,7 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
             version: "1.3.0",
             max_msg_timeout_ms: 900_000,
             max_deflate_level: 6,
+            auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),
             topology_aware: false,

@@ -224,6 +224,7 @@ impl World {
                     self.pump(client);
                 }
             }
+            Action::Authorize(..) => unreachable!("no auth server is configured"),
             Action::Move(key, home) => {
                 let client = self.sessions[shard][&key];
                 self.clients[client].moving = Some(home);

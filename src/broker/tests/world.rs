@@ -9,6 +9,7 @@ use crate::broker::admin::{
     AdminReply, AdminRequest, ChannelAction, ChannelStats, ShardIndex, TopicAction,
 };
 use crate::broker::durability::Durability;
+use crate::broker::grant::{AuthQuestion, Grant, Patterns};
 use crate::broker::mail::Mail;
 use crate::broker::session::{Input, MovedSession, Negotiated, Session, SessionKey};
 use crate::broker::shard::{Shard, ShardConfig};
@@ -69,6 +70,7 @@ pub(super) fn config() -> ShardConfig {
             version: "1.3.0",
             max_msg_timeout_ms: 900_000,
             max_deflate_level: 6,
+            auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),
             topology_aware: false,
@@ -114,6 +116,8 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) replies: HashMap<u64, AdminReply>,
     pub(super) auditor: Auditor,
+    /// For auth servers, not answered yet.
+    pub(super) questions: Vec<(usize, SessionKey, AuthQuestion)>,
     sessions: Vec<HashMap<SessionKey, usize>>,
     transit: BTreeMap<(usize, usize), VecDeque<Carried>>,
     /// The disks of topics' logs, and who asks for them.
@@ -138,6 +142,7 @@ impl World {
             clients: Vec::new(),
             replies: HashMap::new(),
             auditor: Auditor::default(),
+            questions: Vec::new(),
             sessions: vec![HashMap::new(); usize::from(shards)],
             transit: BTreeMap::new(),
             disks: Disks::default(),
@@ -177,6 +182,17 @@ impl World {
         self.send(client, bytes);
         self.settle();
         self.take_frames(client)
+    }
+
+    /// Answers the first question to an auth server with its JSON, or with nothing.
+    pub(super) fn answer_question(&mut self, json: Option<&str>) -> AuthQuestion {
+        let (shard, key, question) = self.questions.remove(0);
+        let parse = |json: &str| Grant::parse(json.as_bytes(), &mut Patterns::default()).unwrap();
+        let grant = json.map(parse).map(Box::new);
+        self.shards[shard].authorize(self.now, key, grant);
+        self.act(shard);
+        self.settle();
+        question
     }
 
     pub(super) fn take_frames(&mut self, client: usize) -> Vec<Frame> {
@@ -301,6 +317,9 @@ impl World {
                         if let Some(client) = self.sessions[shard].get(&key).copied() {
                             self.pump(client);
                         }
+                    }
+                    Action::Authorize(key, question) => {
+                        self.questions.push((shard, key, *question));
                     }
                     Action::Move(key, home) => {
                         let client = self.sessions[shard][&key];

@@ -60,6 +60,10 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Never absent: NSQ's own tools read into it without looking.
 #[derive(Default, Serialize)]
 struct Latency {
@@ -84,6 +88,12 @@ struct Client<'a> {
     deflate: bool,
     snappy: bool,
     user_agent: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    authed: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    auth_identity: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    auth_identity_url: &'a str,
     topology_zone: &'a str,
     topology_region: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +184,9 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         deflate: false,
         snappy: false,
         user_agent: &session.user_agent,
+        authed: session.authed,
+        auth_identity: &session.auth_identity,
+        auth_identity_url: &session.auth_identity_url,
         topology_zone: &session.topology_zone,
         topology_region: &session.topology_region,
         pub_counts: counts

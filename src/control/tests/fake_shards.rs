@@ -115,7 +115,7 @@ impl Model {
                     None => topic.publish(messages, defer_ms),
                 })
             }
-            AdminRequest::LogRemoved { .. } => AdminReply::Done,
+            AdminRequest::LogRemoved { .. } | AdminRequest::Authorize { .. } => AdminReply::Done,
             AdminRequest::Topic { topic, action } => self.at_home(shard, topic, |topic| {
                 match action {
                     TopicAction::Empty => topic.messages.clear(),

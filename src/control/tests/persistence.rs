@@ -111,6 +111,7 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
         shards: vec![ShardPort { mail: gone, wake: Arc::new(|| {}) }],
         http: None,
         tcp_port: 4150,
+        auth: None,
         log_filter: None,
         log_file: LogFile::default(),
         dropped_lines: None,
