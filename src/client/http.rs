@@ -3,6 +3,7 @@
 
 use super::config::Config;
 use super::error::Error;
+use crate::options::{join_host_port, split_host_port};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -126,6 +128,33 @@ impl HttpClient {
         answered.unwrap_or_else(|_| Err("i/o timeout".to_owned()))
     }
 
+    /// As [`request`](Self::request), over HTTPS when the server says that it wants that: 403, and
+    /// the port in a JSON document.
+    ///
+    /// # Errors
+    /// What kept the answer from coming, or a status other than 200.
+    pub(crate) async fn insist(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, String> {
+        let mut url = url.clone();
+        loop {
+            let answer = self.request(method.clone(), &url, headers, Bytes::new()).await?;
+            match answer.status {
+                StatusCode::OK => return Ok(answer.body),
+                StatusCode::FORBIDDEN if url.scheme_str() != Some("https") => {
+                    url = over_https(&url, &answer.body)?;
+                }
+                status => {
+                    let body = String::from_utf8_lossy(&answer.body);
+                    return Err(format!("got response {status} {body:?}"));
+                }
+            }
+        }
+    }
+
     /// GET, where only 200 will do.
     ///
     /// # Errors
@@ -173,6 +202,21 @@ pub(crate) fn escape(text: &[u8], space: &str) -> String {
 /// [`Error::Setting`] when that is nobody.
 pub(crate) fn trusted_by_machine() -> Result<Arc<ClientConfig>, Error> {
     super::tls::client_config(&Config::default())
+}
+
+/// The same over HTTPS, at the port that the answer names.
+fn over_https(url: &Uri, answer: &[u8]) -> Result<Uri, String> {
+    #[derive(Deserialize)]
+    struct Forbidden {
+        https_port: u16,
+    }
+    let Forbidden { https_port } =
+        serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let host = split_host_port(authority).map_or(authority, |(host, _)| host);
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let url = format!("https://{}{path}", join_host_port(host, https_port.into()));
+    url.parse().map_err(|error| format!("{url}: {error}"))
 }
 
 fn trusting_nobody() -> ClientConfig {
