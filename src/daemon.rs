@@ -16,7 +16,7 @@ use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
 use crate::options::{Options, duration, version_text};
 use crate::process;
-use crate::reactor::{ControlWaker, probe};
+use crate::reactor::{ControlWaker, memory, probe};
 use crate::server::clock::Clock;
 use crate::server::{DaemonStage, Stage};
 use listeners::TcpSide;
@@ -131,6 +131,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         http,
         tcp_port,
         log_filter: Some(log.filter()),
+        free_memory: memory::give_back,
         log_file: log.file(),
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },

@@ -11,6 +11,7 @@ pub mod shards;
 pub mod systemd;
 
 mod config;
+mod debug;
 mod entities;
 mod http_client;
 mod lookupd;
@@ -54,6 +55,8 @@ pub struct ControlConfig {
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
     pub log_filter: Option<LogFilter>,
+    /// Gives memory back to the system that is free.
+    pub free_memory: fn(),
     /// What SIGHUP opens again.
     pub log_file: LogFile,
     /// Log lines that were dropped are reported, when there is a way to know.
@@ -153,6 +156,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
         (config.log_filter, config.dropped_lines.clone()),
         persist,
         config.health,
+        config.free_memory,
     ));
     let ready = bring_back(&control, &keeper, &config.metadata.restored).await;
     let failed = ready.is_err();
