@@ -11,6 +11,7 @@ use super::grant::Grant;
 use super::latency::Latencies;
 use super::mail::Refusal;
 use super::session::SessionKey;
+use super::upgrade::Layers;
 use crate::protocol::name::{ChannelName, TopicName};
 use ringmain_storage::request::LogKey;
 
@@ -289,6 +290,8 @@ pub struct SessionStats {
     pub requeue_count: u64,
     /// When it connected, UNIX seconds.
     pub connected_unix_s: i64,
+    /// TLS and compression.
+    pub layers: Layers,
     /// Percent, 0 for all.
     pub sample_rate: u8,
     /// From IDENTIFY.

@@ -183,11 +183,16 @@ impl Shard {
             let key = SessionKey { index, generation: session.generation };
             return self.actions.push(Action::Close(key));
         }
+        if session.upgrade_deadline() <= now.time {
+            let reason = "i/o timeout".into();
+            return self.fail(index, ProtocolError::IdentifyFailed(reason));
+        }
         if let Some(interval) = session.negotiated.heartbeat_interval
             && session.last_heartbeat + interval <= now.time
         {
             session.last_heartbeat = now.time;
-            if session.input != Input::Closed {
+            // During an upgrade nothing but its own bytes may go out.
+            if !matches!(session.input, Input::Closed | Input::Upgrading { .. }) {
                 frame::push_heartbeat(&mut session.output.bytes);
                 self.mark_dirty(index);
             }

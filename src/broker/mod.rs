@@ -39,6 +39,7 @@ pub mod store;
 pub mod tend;
 pub mod topic;
 pub mod topic_log;
+pub mod upgrade;
 
 pub use identify::Features;
 

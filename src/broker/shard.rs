@@ -22,6 +22,7 @@ use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCo
 use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
+use super::upgrade::Layers;
 use crate::limits::{
     LOG_BUFFER_BYTES_MAX, OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN,
     OUTPUTS_SPARE_MAX,
@@ -176,6 +177,7 @@ impl Shard {
             identity: None,
             credentials: None,
             negotiated: self.config.defaults,
+            layers: Layers::default(),
             connected: now.wall,
             last_heard: now.time,
             last_heartbeat: now.time,
@@ -204,6 +206,7 @@ impl Shard {
             identity: session.identity,
             credentials: session.credentials,
             negotiated: session.negotiated,
+            layers: session.layers,
             connected: session.connected,
             last_heard: session.last_heard,
             last_heartbeat: session.last_heartbeat,
@@ -310,6 +313,7 @@ impl Shard {
         let context = Context {
             state: session.state,
             heartbeats: session.negotiated.heartbeat_interval.is_some(),
+            lacks_tls: self.config.features.tls_required && !session.is_tls(),
             limits: &self.config.command_limits,
         };
         (context, &mut self.store.pool)
@@ -355,6 +359,18 @@ impl Shard {
         if leaves || !session.output.is_empty() {
             self.mark_dirty(key.index);
         }
+    }
+
+    /// Marks a session whose connection has something to send that is no output of the session.
+    pub fn mark_for_sending(&mut self, key: SessionKey) {
+        if self.session_mut(key).is_some() {
+            self.mark_dirty(key.index);
+        }
+    }
+
+    /// Memory for output, used before if there is some.
+    pub fn spare_output(&mut self) -> Vec<u8> {
+        self.spare_outputs.pop().unwrap_or_default()
     }
 
     /// Memory of output that has been sent, empty. A little stays with its session, which will

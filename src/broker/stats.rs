@@ -119,6 +119,7 @@ impl Shard {
             finish_count: session.counts.finished,
             requeue_count: session.counts.requeued,
             connected_unix_s: session.connected.0 / 1_000_000_000,
+            layers: session.layers.clone(),
             sample_rate: session.negotiated.sample_rate,
             topology_zone: text(identity.map(|identity| &identity.topology_zone)),
             topology_region: text(identity.map(|identity| &identity.topology_region)),

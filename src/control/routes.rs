@@ -1,8 +1,10 @@
 //! nsqd's table of endpoints.
 
+use super::response::Reply;
 use super::state::Control;
 use super::{config, debug, entities, node, publish, stats};
 use crate::http::routes::{self, route, unlogged};
+use crate::options::TlsRequired;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{get, post, put};
@@ -41,6 +43,15 @@ static ROUTES: [Route; 29] = [
     route(Method::PUT, "/debug/setblockrate", || put(debug::set_block_rate)),
     route(Method::POST, "/debug/freememory", || post(debug::free_memory)),
 ];
+
+/// What is served without TLS: everything, or one answer to all, as `--tls-required` says.
+pub(super) fn plain_router(control: Arc<Control>) -> Router {
+    if control.options.borrow().tls_required != TlsRequired::Yes {
+        return router(control);
+    }
+    let https_port = control.ports.https;
+    Router::new().fallback(async move || Reply::TlsRequired { https_port })
+}
 
 /// The whole HTTP API.
 pub(super) fn router(control: Arc<Control>) -> Router {

@@ -9,8 +9,9 @@ use crate::broker::shard::ShardConfig;
 use crate::broker::time::Span;
 use crate::limits::{
     HEARTBEAT_INTERVAL_DEFAULT, LOG_SEGMENT_SPARE_BYTES, OUTPUT_BUFFER_BYTES_DEFAULT,
+    UPGRADE_TIME_MAX,
 };
-use crate::options::{Options, VERSION};
+use crate::options::{Options, TlsRequired, VERSION};
 use crate::protocol::identify::IdentifyLimits;
 use ringmain_storage::buffer::BLOCK_BYTES;
 use ringmain_storage::log::LogOptions;
@@ -58,7 +59,12 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
         features: Features {
             version: VERSION,
             max_msg_timeout_ms: ms(options.max_msg_timeout),
-            max_deflate_level: u64::try_from(options.max_deflate_level).unwrap_or_default(),
+            tls: !options.tls_cert.is_empty(),
+            tls_required: options.tls_required != TlsRequired::No,
+            snappy: options.snappy,
+            deflate: options.deflate,
+            max_deflate_level: u8::try_from(options.max_deflate_level).expect("it was checked"),
+            upgrade_time: span(UPGRADE_TIME_MAX),
             auth_required: !options.auth_http_addresses.is_empty(),
             topology_region: options.topology_region.clone(),
             topology_zone: options.topology_zone.clone(),

@@ -168,7 +168,12 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
         features: Features {
             version: "1.3.0",
             max_msg_timeout_ms: 900_000,
+            tls: false,
+            tls_required: false,
+            snappy: false,
+            deflate: false,
             max_deflate_level: 6,
+            upgrade_time: Span::from_ms(5000),
             auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),

@@ -214,6 +214,7 @@ impl World {
             Action::Reply { ticket, reply } => {
                 assert!(self.replies.insert(ticket, reply).is_none(), "answered twice");
             }
+            Action::Upgrade(..) => unreachable!("no client asks for one"),
             Action::Close(key) => {
                 if let Some(client) = self.sessions[shard].get(&key).copied() {
                     self.disconnect(client);

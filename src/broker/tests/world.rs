@@ -70,7 +70,12 @@ pub(super) fn config() -> ShardConfig {
         features: Features {
             version: "1.3.0",
             max_msg_timeout_ms: 900_000,
+            tls: false,
+            tls_required: false,
+            snappy: false,
+            deflate: false,
             max_deflate_level: 6,
+            upgrade_time: Span::from_ms(5000),
             auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),
@@ -314,6 +319,7 @@ impl World {
                             self.disconnect(client);
                         }
                     }
+                    Action::Upgrade(..) => unreachable!("no client asks for one"),
                     Action::Resume(key) => {
                         if let Some(client) = self.sessions[shard].get(&key).copied() {
                             self.pump(client);

@@ -7,6 +7,7 @@ use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
 use crate::broker::latency::Latencies;
 use crate::control::response::Reply;
 use crate::options::VERSION;
+use crate::protocol::compression::Compression;
 use serde::{Serialize, Serializer};
 
 #[derive(Serialize)]
@@ -121,7 +122,7 @@ struct Client<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub_counts: Vec<PublishCount<'a>>,
     tls: bool,
-    tls_cipher_suite: &'static str,
+    tls_cipher_suite: &'a str,
     tls_version: &'static str,
     tls_negotiated_protocol: &'static str,
     tls_negotiated_protocol_is_mutual: bool,
@@ -190,6 +191,7 @@ fn channel<'a>(
 
 fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
     let counts = snapshot.publish_counts(session);
+    let (tls, compression) = (session.layers.tls.as_deref(), session.layers.compression);
     Client {
         client_id: &session.client_id,
         hostname: &session.hostname,
@@ -203,8 +205,8 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         requeue_count: session.requeue_count,
         connect_ts: session.connected_unix_s,
         sample_rate: session.sample_rate,
-        deflate: false,
-        snappy: false,
+        deflate: matches!(compression, Some(Compression::Deflate { .. })),
+        snappy: compression == Some(Compression::Snappy),
         user_agent: &session.user_agent,
         authed: session.authed,
         auth_identity: &session.auth_identity,
@@ -214,10 +216,11 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         pub_counts: counts
             .map(|(topic, count)| PublishCount { topic: topic.as_str(), count })
             .collect(),
-        tls: false,
-        tls_cipher_suite: "",
-        tls_version: "",
+        tls: tls.is_some(),
+        tls_cipher_suite: tls.map_or("", |tls| &tls.cipher_suite),
+        tls_version: tls.map_or("", |tls| tls.version),
         tls_negotiated_protocol: "",
-        tls_negotiated_protocol_is_mutual: false,
+        // Go has said so of every connection since it stopped telling.
+        tls_negotiated_protocol_is_mutual: tls.is_some(),
     }
 }
