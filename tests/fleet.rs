@@ -4,6 +4,7 @@
 mod support;
 
 mod fleet {
+    mod drain;
     mod lookupd;
     mod metrics;
     mod service;
