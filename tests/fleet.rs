@@ -5,6 +5,7 @@ mod support;
 
 mod fleet {
     mod cluster;
+    mod drain;
     mod lookupd;
     mod metrics;
     mod service;
