@@ -12,11 +12,22 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// Only behind so many unanswered publishes do further ones wait for company: fewer are in the
+/// hands of somebody who counts the time.
+const GATHER_BEHIND_MIN: usize = 64;
+
+/// Bytes that are worth a system call of their own.
+const GATHER_BYTES_MAX: usize = 16 * 1024;
+
 /// A connection, and the publishes it has not answered.
 pub(super) struct Connection {
     pub(super) link: Link,
     /// In the order in which they were sent, each with the time by which its answer must come.
     unanswered: VecDeque<(Duration, Publish)>,
+    /// The last so many of them are in the output and wait for company.
+    gathered: usize,
+    /// Something in the output must not wait: a heartbeat's answer.
+    is_urgent: bool,
     last_read: Duration,
     /// The socket has not taken bytes since then, and how many were left.
     stuck: Option<(Duration, usize)>,
@@ -24,7 +35,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(link: Link, now: Duration) -> Self {
-        Self { link, unanswered: VecDeque::new(), last_read: now, stuck: None }
+        Self {
+            link,
+            unanswered: VecDeque::new(),
+            gathered: 0,
+            is_urgent: false,
+            last_read: now,
+            stuck: None,
+        }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -46,6 +64,18 @@ impl Connection {
             Content::Batch(bodies) => commands::push_batch(out, topic, bodies),
         }
         self.unanswered.push_back((deadline, publish));
+        self.gathered += 1;
+    }
+
+    /// Whether nsqd has so much to answer that what is gathered may wait for more: each answer
+    /// brings another turn, so it leaves before nsqd has nothing to do.
+    fn may_gather(&self) -> bool {
+        let sent = self.unanswered.len().saturating_sub(self.gathered);
+        sent >= GATHER_BEHIND_MIN
+            && self.gathered < sent
+            && self.link.unsent_bytes() < GATHER_BYTES_MAX
+            && !self.is_urgent
+            && self.stuck.is_none()
     }
 
     pub(super) fn unanswered(self) -> impl DoubleEndedIterator<Item = Publish> {
@@ -111,6 +141,7 @@ impl Engine {
             let outcome = match frame {
                 Frame::Response(b"_heartbeat_") => {
                     connection.link.out.extend_from_slice(NOP);
+                    connection.is_urgent = true;
                     continue;
                 }
                 Frame::Response(_) => Ok(()),
@@ -134,7 +165,13 @@ impl Engine {
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         for at in 0..self.connections.len() {
             let Some(connection) = &mut self.connections[at] else { continue };
-            match connection.link.poll_flush(cx) {
+            let flushed = if connection.may_gather() {
+                Poll::Ready(Ok(()))
+            } else {
+                (connection.gathered, connection.is_urgent) = (0, false);
+                connection.link.poll_flush(cx)
+            };
+            match flushed {
                 Poll::Ready(Ok(())) => connection.stuck = None,
                 Poll::Ready(Err(error)) => {
                     self.lose(at, &error.to_string());
