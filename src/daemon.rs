@@ -79,11 +79,7 @@ pub fn run(options: Options, data_path: DataPath) -> ExitCode {
 }
 
 fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, String> {
-    tracing::info!("{}", version_text());
-    tracing::info!("ID: {}", options.id);
-    for warning in &options.warnings {
-        tracing::warn!("{warning}");
-    }
+    introduce(options);
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
@@ -97,11 +93,8 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     restored.add_topics(logs.into_iter());
     let servers = AuthServers::new(options).map_err(instantiate)?;
-    let (inbox, auth) = servers
-        .map(|servers| (servers, auth::questions()))
-        .map_or((None, None), |(servers, (inbox, questions))| {
-            (Some(inbox), Some((servers, questions)))
-        });
+    let (inbox, questions) = servers.as_ref().map(|_| auth::questions()).unzip();
+    let auth = servers.zip(questions);
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -152,6 +145,15 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.go_on_to(Stage::Serving);
     systemd::ready();
     Ok(running)
+}
+
+/// The first lines of the log.
+fn introduce(options: &Options) {
+    tracing::info!("{}", version_text());
+    tracing::info!("ID: {}", options.id);
+    for warning in &options.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// The HTTPS socket, if there is a certificate and an address.
