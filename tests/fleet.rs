@@ -4,6 +4,7 @@
 mod support;
 
 mod fleet {
+    mod cluster;
     mod drain;
     mod lookupd;
     mod metrics;
