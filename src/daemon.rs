@@ -8,7 +8,7 @@ mod shards;
 
 pub use data_path::DataPath;
 
-use crate::control::auth::{self, AuthServers};
+use crate::control::auth;
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
@@ -92,9 +92,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let restored = file.load();
     let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     restored.add_topics(logs.into_iter());
-    let servers = AuthServers::new(options).map_err(instantiate)?;
-    let (inbox, questions) = servers.as_ref().map(|_| auth::questions()).unzip();
-    let auth = servers.zip(questions);
+    let (inbox, auth) = auth::servers(options).map_err(instantiate)?;
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -117,9 +115,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     removal::start(removed, ports.clone())
         .map_err(|error| instantiate(format!("a thread does not start - {error}")))?;
     let on_ready = tell(&sender, Event::Loaded);
-    let on_stop = Box::new(move |_| {
-        let _ = sender.send(Event::Stop);
-    });
+    let on_stop = Box::new(move |_| sender.send(Event::Stop).unwrap_or_default());
     let control = control::run(ControlConfig {
         options: options.clone(),
         shards: ports,
@@ -138,8 +134,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         on_stop,
     })
     .map_err(|error| instantiate(format!("the control thread does not start - {error}")))?;
-    let drain_timeout = options.drain_timeout;
-    let running = Running { control, shards, stage, events, drain_timeout };
+    let running = Running { control, shards, stage, events, drain_timeout: options.drain_timeout };
     running.wait_until_loaded()?;
     tracing::info!("TCP: listening on {tcp_name}");
     running.go_on_to(Stage::Serving);
