@@ -157,7 +157,8 @@ impl ChannelStats {
         let whole = &mut self.e2e_processing_latency;
         let whole = whole.get_or_insert_with(|| Latency::of_all(topic, channel));
         whole.add(of_node.e2e_processing_latency.as_ref());
-        if let Some(clients) = &of_node.clients {
+        // Without any, there is no list.
+        if let Some(clients) = of_node.clients.as_ref().filter(|clients| !clients.is_empty()) {
             let all = self.clients.get_or_insert_default();
             all.extend(clients.iter().cloned());
             all.sort_by(|a, b| a.hostname.cmp(&b.hostname));

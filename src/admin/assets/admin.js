@@ -70,6 +70,7 @@ function watch() {
 
 document.addEventListener("visibilitychange", watch);
 addEventListener("pagehide", () => source?.close());
+addEventListener("pageshow", (event) => { if (event.persisted) watch(); });
 
 /* Charts: the last minutes, kept for this tab so that they survive going from page to page. */
 

@@ -26,6 +26,8 @@ pub(in crate::admin) struct NodeRow {
     pub(in crate::admin) stats: Option<Arc<NodeStats>>,
     /// Why it does not say more.
     pub(in crate::admin) fault: Option<String>,
+    /// Whether it has been asked and not answered yet.
+    pub(in crate::admin) is_slow: bool,
 }
 
 /// A topic of all nsqds.
@@ -200,7 +202,7 @@ mod tests {
         let producer = Producer { hostname: hostname.to_owned(), ..Producer::default() };
         let producer = Producer { broadcast_address: hostname.to_owned(), ..producer };
         let stats = stats.map(|stats| Arc::new(serde_json::from_value(stats).unwrap()));
-        NodeRow { producer, stats, fault: None }
+        NodeRow { producer, stats, fault: None, is_slow: false }
     }
 
     fn topic(messages: i64, durability: &str) -> serde_json::Value {

@@ -136,7 +136,7 @@ pub(super) fn warnings(warnings: &[String]) -> Markup {
 }
 
 /// A client's text without what only its library has to say.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let cut = text.replace("client error (Connect): tcp connect error: ", "");
     let cut = cut.replace("client error (Connect): ", "");
     cut.split(" (os error").next().unwrap_or_default().to_owned()

@@ -46,8 +46,10 @@ const said = async (page, text) => {
 };
 
 async function step(name, walk) {
+  const begun = Date.now();
   try {
     await walk();
+    console.log(`${name}: ${Date.now() - begun} ms`);
   } catch (error) {
     console.log(`${name}: ${error.stack}`);
     process.exitCode = 1;
