@@ -46,7 +46,8 @@ function update(event) {
   }
   chart(event.now);
   const troubled = event.troubled;
-  pulse("live", troubled ? `Live, ${troubled} node${troubled > 1 ? "s" : ""} in trouble` : "Live");
+  if (troubled) pulse("troubled", `Live, ${troubled} node${troubled > 1 ? "s" : ""} in trouble`);
+  else pulse("live", "Live");
   // Something has come or gone: what is on the page is no longer all there is.
   if (expected !== null && expected !== event.count) reload();
   expected = event.count;
@@ -59,7 +60,7 @@ function watch() {
   source = new EventSource(body.dataset.live);
   source.onmessage = (message) => update(JSON.parse(message.data));
   let lost = null;
-  source.onopen = () => { clearTimeout(lost); pulse("live", "Live"); };
+  source.onopen = () => clearTimeout(lost);
   source.onerror = () => {
     // It connects again by itself, as it does every minute.
     clearTimeout(lost);

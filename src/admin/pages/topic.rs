@@ -1,11 +1,12 @@
 //! One topic: where it is, and who reads it.
 
 use super::frame::{Page, Reader, Section, document, short};
-use super::parts::{Action, badges, cells, counted, heads, order, tiles, trail};
+use super::parts::{Action, badges, cells, counted, heads, latencies, order, tiles, trail};
 use super::{graphs, picture, segment};
 use crate::admin::access::Caller;
 use crate::admin::figures::{Figures, count};
 use crate::admin::live::{Picture, TopicRow};
+use crate::admin::model::TopicStats;
 use crate::admin::state::Admin;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -70,6 +71,7 @@ pub(in crate::admin) async fn page(
         (graphs::of_topic(&admin, &topic))
         (channels(&admin, &topic, row))
         (nodes(&admin, &reader, &picture, &topic))
+        (processing(&picture, &topic))
     };
     let page = Page {
         title: &topic,
@@ -194,6 +196,17 @@ fn nodes(admin: &Admin, reader: &Reader, picture: &Picture, topic: &str) -> Mark
             }
         }
     }
+}
+
+/// How long messages take, in all and in each channel.
+fn processing(picture: &Picture, topic: &str) -> Markup {
+    let mut whole = TopicStats::of_all(topic);
+    picture.of_topic(topic).for_each(|(_, stats)| whole.add(stats.clone()));
+    let channels = whole.channels.iter().flatten();
+    let channels = channels
+        .map(|channel| (channel.channel_name.as_str(), channel.e2e_processing_latency.as_ref()));
+    let all = [("all channels", whole.e2e_processing_latency.as_ref())];
+    latencies(&all.into_iter().chain(channels).collect::<Vec<_>>())
 }
 
 /// Hides a topic of one nsqd from consumers, and deletes it there.

@@ -40,7 +40,7 @@ async function open(options = {}) {
 }
 
 const shot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}/${name}.png` });
-const live = (page) => page.locator("#pulse[data-state=live]").waitFor();
+const live = (page) => page.locator("#pulse[data-state=live], #pulse[data-state=troubled]").waitFor();
 const said = async (page, text) => {
   await page.locator("#outcome", { hasText: text }).waitFor();
 };
