@@ -69,6 +69,30 @@ pub const OUTPUT_SPARE_BYTES_MAX: usize = 4 * OUTPUT_BYTES_MAX;
 /// Bytes received from a client whose commands have to wait, before its socket is left unread.
 pub const STASH_BYTES_MAX: usize = 64 * 1024;
 
+/// Most bytes that one chunk of a snappy stream stands for (its framing format).
+pub const SNAPPY_PLAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest content of a chunk of a snappy stream, checksum included: the largest outcome of
+/// compressing, and what NSQ takes. A longer one is refused before it is held.
+pub const SNAPPY_CHUNK_BYTES_MAX: usize = 76_490 + 4;
+
+/// Room made at a time for what comes out of deflate in either direction.
+pub const DEFLATE_STEP_BYTES: usize = 32 * 1024;
+
+/// Bytes that a connection may unpack in one turn; a few that come may stand for a thousand times
+/// as many. The rest is unpacked in the turns that follow, between which others are served.
+pub const UNPACKED_PER_TURN: usize = 256 * 1024;
+
+/// Most memory, in bytes, of each buffer that a connection's layers keep while it is empty.
+pub const LAYER_BYTES_KEPT: usize = 4 * 1024;
+
+/// Steps of TLS handshakes that a shard takes in one turn: each is some hundred microseconds of
+/// arithmetic for everybody else to wait.
+pub const HANDSHAKE_STEPS_PER_TURN: usize = 1;
+
+/// How long a client may take for its upgrades after IDENTIFY, TLS handshake included (NSQ).
+pub const UPGRADE_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Mail a shard can have for another before it has to keep some back.
 pub const MAILBOX_CAPACITY: usize = 1024;
 
@@ -253,6 +277,16 @@ pub const AUTH_PATTERN_BYTES_MAX: usize = 256 * 1024;
 
 /// Compiled patterns kept for the next client that is granted the same.
 pub const AUTH_PATTERNS_CACHED_MAX: usize = 1024;
+
+/// The longest processing time that is told from longer ones, in nanoseconds: a week.
+pub const LATENCY_MAX_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+
+/// The shortest processing time that is told from shorter ones, in nanoseconds.
+pub const LATENCY_STEP_NS: u64 = 1000;
+
+/// What a channel with processing times counts for in a page of `/stats`, in rows: adding up its
+/// histograms takes as long as writing so many.
+pub const STATS_LATENCY_ROWS: usize = 16;
 
 /// How long looking up the name of a statsd server may take (NSQ).
 pub const STATSD_RESOLVE_TIME_MAX: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@ mod exit;
 mod flags;
 mod program;
 mod roots;
+mod tls;
 mod validate;
 pub(crate) mod value;
 
@@ -21,7 +22,8 @@ pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
 pub(crate) use program::{read_flags, refuse, version_of};
-pub use roots::read_roots;
+pub use roots::{native_roots, read_roots};
+pub use tls::{server_tls, version_note};
 pub use validate::by_name;
 pub use value::{IoDriver, TlsRequired, TlsVersion};
 

@@ -8,8 +8,10 @@
 use super::durability::Durability;
 use super::figures::Figure;
 use super::grant::Grant;
+use super::latency::Latencies;
 use super::mail::Refusal;
 use super::session::SessionKey;
+use super::upgrade::Layers;
 use crate::protocol::name::{ChannelName, TopicName};
 use ringmain_storage::request::LogKey;
 
@@ -93,6 +95,8 @@ pub enum AdminRequest {
         topic: Option<TopicName>,
         /// Only this channel of each topic; topics without it are left out.
         channel: Option<ChannelName>,
+        /// Whether processing times are wanted, which take more time than the rest.
+        latencies: bool,
     },
     /// To each shard: a page of its connections, in slot order.
     SessionsPage {
@@ -226,6 +230,8 @@ pub struct TopicStats {
     pub log_bytes: u64,
     /// Whether it waits for [`TopicAction::Start`].
     pub starting: bool,
+    /// How long its channels' messages take.
+    pub latencies: Latencies,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }
@@ -255,6 +261,8 @@ pub struct ChannelStats {
     pub client_count: u64,
     /// Whether deliveries are stopped.
     pub paused: bool,
+    /// How long its messages take.
+    pub latencies: Latencies,
 }
 
 /// One connection, as in `/stats`.
@@ -282,6 +290,8 @@ pub struct SessionStats {
     pub requeue_count: u64,
     /// When it connected, UNIX seconds.
     pub connected_unix_s: i64,
+    /// TLS and compression.
+    pub layers: Layers,
     /// Percent, 0 for all.
     pub sample_rate: u8,
     /// From IDENTIFY.

@@ -178,8 +178,8 @@ impl Shard {
         let secret = shown.secret.to_vec();
         let question = AuthQuestion {
             remote_ip: session.peer_host().to_owned(),
-            tls: false,
-            common_name: String::new(),
+            tls: session.is_tls(),
+            common_name: session.certificate_name().to_owned(),
             secret,
         };
         self.actions.push(Action::Authorize(key, Box::new(question)));

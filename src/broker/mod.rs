@@ -21,6 +21,7 @@ pub mod figures;
 pub mod grant;
 pub mod identify;
 pub mod in_flight;
+pub mod latency;
 pub mod later;
 pub mod logged;
 pub mod message_id;
@@ -37,6 +38,7 @@ pub mod store;
 pub mod tend;
 pub mod topic;
 pub mod topic_log;
+pub mod upgrade;
 
 pub use identify::Features;
 

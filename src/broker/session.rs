@@ -11,6 +11,7 @@ use super::eligible::Proximity;
 use super::in_flight::InFlightList;
 use super::mail::Refusal;
 use super::time::{Span, Time, WallClock};
+use super::upgrade::{Layers, Upgrade};
 use crate::limits::{ANSWERS_MAX, CLOSE_PATIENCE_NS, OUTPUT_BYTES_MAX, PUBLISH_COUNTS_MAX};
 use crate::protocol::command::{Body, Publish, PublishKind, State};
 use crate::protocol::error::ProtocolError;
@@ -40,6 +41,11 @@ pub enum Input {
     Waiting,
     /// The connection is on its way to another shard: finish sending, then move it.
     Moving(ShardIndex),
+    /// Layers are being put between the socket and the protocol; nothing is decoded meanwhile.
+    Upgrading {
+        /// When the client is given up.
+        until: Time,
+    },
     /// A fatal error was answered, or the session was cut: nothing more is decoded, and the
     /// connection closes once its output is sent.
     Closed,
@@ -176,6 +182,10 @@ pub struct Session {
     pub credentials: Option<Box<Credentials>>,
     /// Negotiated values.
     pub negotiated: Negotiated,
+    /// What lies between its socket and the protocol.
+    pub layers: Layers,
+    /// What is still to come there.
+    pub upgrade: Upgrade,
     /// When it connected.
     pub connected: WallClock,
     /// When it last completed a command.
@@ -228,6 +238,8 @@ pub struct MovedSession {
     /// As on the session.
     pub negotiated: Negotiated,
     /// As on the session.
+    pub layers: Layers,
+    /// As on the session.
     pub connected: WallClock,
     /// As on the session.
     pub last_heard: Time,
@@ -252,6 +264,8 @@ impl Session {
             identity: moved.identity,
             credentials: moved.credentials,
             negotiated: moved.negotiated,
+            layers: moved.layers,
+            upgrade: Upgrade::default(),
             connected: moved.connected,
             last_heard: moved.last_heard,
             last_heartbeat: moved.last_heartbeat,
@@ -388,7 +402,15 @@ impl Session {
     pub fn next_liveness(&self) -> Time {
         let interval = self.negotiated.heartbeat_interval;
         let heartbeat = interval.map_or(Time::NEVER, |interval| self.last_heartbeat + interval);
-        heartbeat.min(self.client_deadline()).min(self.write_deadline())
+        heartbeat
+            .min(self.client_deadline())
+            .min(self.write_deadline())
+            .min(self.upgrade_deadline())
+    }
+
+    /// When a client that does not get through its upgrades is given up.
+    pub fn upgrade_deadline(&self) -> Time {
+        if let Input::Upgrading { until } = self.input { until } else { Time::NEVER }
     }
 
     /// When the connection is given up because nothing was heard: two heartbeats, but not while
@@ -398,6 +420,8 @@ impl Session {
             return Time::NEVER;
         }
         match self.negotiated.heartbeat_interval {
+            // An upgrade has a deadline of its own.
+            _ if matches!(self.input, Input::Upgrading { .. }) => Time::NEVER,
             Some(interval) => self.last_heard + Span(interval.0.saturating_mul(2)),
             None => Time::NEVER,
         }
@@ -429,6 +453,7 @@ mod tests {
         let timer = Deadlines::default().add(Owner::Session(0));
         let moved = MovedSession {
             remote_address: "[::1]:7".into(),
+            layers: Layers::default(),
             identity: None,
             credentials: None,
             negotiated: Negotiated {

@@ -5,6 +5,7 @@
 //! here costs a shard nothing.
 
 pub mod auth;
+pub mod certificates;
 pub mod health;
 pub mod metadata;
 pub mod shards;
@@ -33,6 +34,7 @@ use crate::http::{body, connections, query, response};
 use crate::log::{DroppedLines, LogFile, LogFilter};
 use crate::options::Options;
 use crate::process;
+use certificates::Certificates;
 use lookupd::Announcer;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
@@ -50,6 +52,10 @@ pub struct ControlConfig {
     pub shards: Vec<ShardPort>,
     /// Where HTTP requests come in; `None` when HTTP is disabled.
     pub http: Option<HttpListener>,
+    /// The same over TLS; `None` without a certificate, or when it is disabled.
+    pub https: Option<HttpListener>,
+    /// Whose certificates SIGHUP reads again.
+    pub certificates: Certificates,
     /// The TCP port clients really connect to, −1 for a unix socket.
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
@@ -134,13 +140,14 @@ struct Orders {
 }
 
 async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
-    let http_port = config.http.as_ref().map_or(0, HttpListener::port);
+    let port = |listener: &Option<_>| listener.as_ref().map_or(0, HttpListener::port);
+    let (http_port, https_port) = (port(&config.http), port(&config.https));
     let changed = config.metadata.changed.clone();
     let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(
         config.options,
         config.shards,
-        state::Ports { tcp: config.tcp_port, http: http_port },
+        state::Ports { tcp: config.tcp_port, http: http_port, https: https_port },
         (config.log_filter, config.dropped_lines.clone()),
         persist,
         config.health,
@@ -153,11 +160,17 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     }
     let shards = Arc::clone(&control);
     let keeper = tokio::spawn(async move { keeper.run(&shards.shards, orders.finish).await });
+    let stop = orders.close_http.clone();
     let http = config.http.map(|listener| {
         tracing::info!("HTTP: listening on {}", listener.address());
-        let stop = orders.close_http.clone();
+        let router = routes::plain_router(Arc::clone(&control));
+        tokio::spawn(connections::serve(listener, router, stop.clone()))
+    });
+    let https = config.https.map(|listener| {
+        tracing::info!("HTTPS: listening on {}", listener.address());
         let router = routes::router(Arc::clone(&control));
-        tokio::spawn(connections::serve(listener, router, stop))
+        let tls = config.certificates.offered();
+        tokio::spawn(connections::serve_tls(listener, tls, router, stop.clone()))
     });
     if let Some(dropped) = config.dropped_lines {
         tokio::spawn(process::report_dropped_lines(dropped));
@@ -171,13 +184,16 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
     let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
     let on_stop = config.on_stop;
+    let on_hang_up = || hang_up(&config.log_file, &config.certificates, &control);
     tokio::select! {
-        signal = signals.until_stop(&config.log_file) => on_stop(signal),
+        signal = signals.until_stop(on_hang_up) => {
+            on_stop(signal);
+        }
         _ = orders.close_http.wait_for(|close| *close) => {}
     }
     // A sender that is gone counts as the order to stop.
     let _ = orders.close_http.wait_for(|close| *close).await;
-    if let Some(http) = http {
+    for http in [http, https].into_iter().flatten() {
         http.await.expect("a panic of a task ends the process");
     }
     announcer.await.expect("a panic of a task ends the process");
@@ -185,6 +201,12 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     drop(orders.http);
     let keeper = keeper.await.expect("a panic of a task ends the process");
     keeper.persist(&control.shards).await;
+}
+
+/// SIGHUP: files that may be others by now are opened again.
+fn hang_up(log_file: &LogFile, certificates: &Certificates, control: &Control) {
+    signals::reopen(log_file);
+    certificates.read_again(&control.options.borrow());
 }
 
 /// Has the shards create what the file named, and writes it again.

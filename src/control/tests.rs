@@ -42,6 +42,8 @@ impl Daemon {
         let (signal, signals) = mpsc::channel();
         let (ready, loaded) = mpsc::channel();
         let config = ControlConfig {
+            https: None,
+            certificates: Certificates::read(&Options::default()).unwrap(),
             health: crate::control::health::Health::default(),
             options,
             shards: ports,

@@ -23,6 +23,11 @@ pub(crate) enum Reply {
     Metrics(String),
     /// A JSON document.
     Json(Vec<u8>),
+    /// Refused without TLS: where there is some.
+    TlsRequired {
+        /// 0 for nowhere.
+        https_port: i32,
+    },
 }
 
 /// A request that failed: the status and NSQ's text.
@@ -64,6 +69,11 @@ impl IntoResponse for Reply {
                 ([(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)], text).into_response()
             }
             Self::Metrics(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
+            Self::TlsRequired { https_port } => {
+                let body =
+                    format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {https_port}}}");
+                (StatusCode::FORBIDDEN, Self::Json(body.into_bytes())).into_response()
+            }
             Self::Json(bytes) => {
                 ([(CONTENT_TYPE, JSON), (NSQ_CONTENT_TYPE, NSQ_VERSION)], bytes).into_response()
             }

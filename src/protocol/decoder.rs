@@ -28,6 +28,8 @@ pub struct Context<'c> {
     pub state: State,
     /// Whether the connection has heartbeats, without which SUB is refused.
     pub heartbeats: bool,
+    /// Whether TLS is required and not there: only IDENTIFY is allowed.
+    pub lacks_tls: bool,
     /// The limits in force.
     pub limits: &'c CommandLimits,
 }

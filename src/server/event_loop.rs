@@ -4,12 +4,14 @@ use super::clock::Clock;
 use super::connection::Connection;
 use super::mail::{MovedConnection, ShardMail};
 use super::stage::{DaemonStage, Stage};
+use super::upgrade::Allowance;
 use crate::broker::action::{Action, Notice};
 use crate::broker::admin::{AdminReply, ShardIndex};
 use crate::broker::grant::AuthQuestion;
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
+use crate::control::certificates::OfferedTls;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, Removal};
 use crate::control::{AuthInbox, AuthMail, ControlMail};
@@ -54,6 +56,8 @@ pub struct ShardParts {
     pub removals: Sender<Removal>,
     /// To be told how the logs are.
     pub health: Health,
+    /// The TLS that clients are offered; another one after the certificate was read again.
+    pub tls: OfferedTls,
     /// To whoever asks auth servers.
     pub auth: Option<AuthInbox>,
 }
@@ -75,6 +79,9 @@ pub struct EventLoop {
     pub(super) data_path: PathBuf,
     pub(super) removals: Sender<Removal>,
     health: Health,
+    pub(super) tls: OfferedTls,
+    /// What layers may still cost in this turn.
+    pub(super) allowance: Allowance,
     auth: Option<AuthInbox>,
     /// Why the daemon cannot start.
     pub(super) failure: Option<io::Error>,
@@ -116,6 +123,8 @@ impl EventLoop {
             data_path: parts.data_path,
             removals: parts.removals,
             health: parts.health,
+            tls: parts.tls,
+            allowance: Allowance::default(),
             auth: parts.auth,
             failure: None,
             spread_next: 0,
@@ -164,6 +173,7 @@ impl EventLoop {
     /// One turn. Returns whether the next may wait: nothing is left to do right away.
     fn turn(&mut self) -> bool {
         self.now = self.clock.read();
+        self.allowance = Allowance::default();
         self.shard.new_topics_wait = !self.loading && self.metadata.do_new_topics_wait();
         while let Some(completion) = self.reactor.next() {
             self.complete(completion);
@@ -271,6 +281,7 @@ impl EventLoop {
                     super::notices::mark(&notice, &self.metadata);
                 }
             }
+            Action::Upgrade(key, upgrade) => self.begin_upgrade(key, upgrade),
             Action::Resume(key) => self.schedule_resume(key),
             Action::Move(key, home) => self.begin_move(key, home),
             Action::Close(key) => self.cut_off(key),

@@ -9,8 +9,8 @@ use crate::segment::{DATA_START, Identity, SegmentId};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// How far apart the places are that are remembered of a segment, in bytes, so that reading need not
-/// begin at its front: 16 bytes of memory for as many on disk.
+/// How far apart the places are that are remembered of a segment, in bytes, so that reading need
+/// not begin at its front: 16 bytes of memory for as many on disk.
 pub(crate) const MARKS_APART_BYTES: u64 = 32 << 10;
 
 /// As [`MARKS_APART_BYTES`], for a segment of that size: small ones have some, too.

@@ -4,9 +4,11 @@ use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
+use crate::broker::latency::Latencies;
 use crate::control::response::Reply;
 use crate::options::VERSION;
-use serde::Serialize;
+use crate::protocol::compression::Compression;
+use serde::{Serialize, Serializer};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -65,10 +67,31 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Never absent: NSQ's own tools read into it without looking.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Latency {
     count: u64,
-    percentiles: Option<[f64; 0]>,
+    percentiles: Option<Vec<Percentile>>,
+}
+
+#[derive(Serialize)]
+struct Percentile {
+    #[serde(serialize_with = "as_go_float")]
+    quantile: f64,
+    value: u64,
+}
+
+/// Go writes the float 1 as `1`.
+fn as_go_float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *value == 1.0 { serializer.serialize_u8(1) } else { serializer.serialize_f64(*value) }
+}
+
+impl From<&Latencies> for Latency {
+    fn from(latencies: &Latencies) -> Self {
+        let percentile = |&(quantile, value): &(f64, u64)| Percentile { quantile, value };
+        let percentiles: Vec<_> = latencies.quantiles.iter().map(percentile).collect();
+        let percentiles = (!percentiles.is_empty()).then_some(percentiles);
+        Self { count: latencies.count, percentiles }
+    }
 }
 
 #[derive(Serialize)]
@@ -99,7 +122,7 @@ struct Client<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub_counts: Vec<PublishCount<'a>>,
     tls: bool,
-    tls_cipher_suite: &'static str,
+    tls_cipher_suite: &'a str,
     tls_version: &'static str,
     tls_negotiated_protocol: &'static str,
     tls_negotiated_protocol_is_mutual: bool,
@@ -134,7 +157,7 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         message_count: topic.message_count,
         message_bytes: topic.message_bytes,
         paused: topic.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: (&topic.latencies).into(),
         durability: topic.durability.as_str(),
         log_bytes: topic.log_bytes,
     }
@@ -162,12 +185,13 @@ fn channel<'a>(
         client_count: channel.client_count,
         clients: clients.map(|clients| clients.map(|entry| client(snapshot, entry)).collect()),
         paused: channel.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: (&channel.latencies).into(),
     }
 }
 
 fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
     let counts = snapshot.publish_counts(session);
+    let (tls, compression) = (session.layers.tls.as_deref(), session.layers.compression);
     Client {
         client_id: &session.client_id,
         hostname: &session.hostname,
@@ -181,8 +205,8 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         requeue_count: session.requeue_count,
         connect_ts: session.connected_unix_s,
         sample_rate: session.sample_rate,
-        deflate: false,
-        snappy: false,
+        deflate: matches!(compression, Some(Compression::Deflate { .. })),
+        snappy: compression == Some(Compression::Snappy),
         user_agent: &session.user_agent,
         authed: session.authed,
         auth_identity: &session.auth_identity,
@@ -192,10 +216,11 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         pub_counts: counts
             .map(|(topic, count)| PublishCount { topic: topic.as_str(), count })
             .collect(),
-        tls: false,
-        tls_cipher_suite: "",
-        tls_version: "",
+        tls: tls.is_some(),
+        tls_cipher_suite: tls.map_or("", |tls| &tls.cipher_suite),
+        tls_version: tls.map_or("", |tls| tls.version),
         tls_negotiated_protocol: "",
-        tls_negotiated_protocol_is_mutual: false,
+        // Go has said so of every connection since it stopped telling.
+        tls_negotiated_protocol_is_mutual: tls.is_some(),
     }
 }

@@ -106,6 +106,8 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
     let (gone, _) = mpsc::sync_channel(1);
     let (ready, outcome) = mpsc::channel();
     let config = ControlConfig {
+        https: None,
+        certificates: Certificates::read(&Options::default()).unwrap(),
         health: crate::control::health::Health::default(),
         options: options::Options::default(),
         shards: vec![ShardPort { mail: gone, wake: Arc::new(|| {}) }],

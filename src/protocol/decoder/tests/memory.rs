@@ -23,7 +23,8 @@ fn begin(connection: &mut Connection, line: &str, body_bytes: usize) {
 fn a_whole_body_is_borrowed_and_a_large_one_in_pieces_is_owned() {
     let bytes = [b"PUB t\n".as_slice(), &sized(&[7; 10_000])].concat();
     let limits = WIDE_LIMITS;
-    let context = Context { state: State::Init, heartbeats: true, limits: &limits };
+    let context =
+        Context { state: State::Init, heartbeats: true, lacks_tls: false, limits: &limits };
     let mut slabs = SlabPool::new(MIB);
     let mut decoder = Decoder::after_magic();
 
