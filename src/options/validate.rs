@@ -6,10 +6,8 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 2] = [
-    ("queue_scan_selection_count", NO_SCAN),
-    ("queue_scan_worker_pool_max", NO_SCAN),
-];
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 2] =
+    [("queue_scan_selection_count", NO_SCAN), ("queue_scan_worker_pool_max", NO_SCAN)];
 
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
 
