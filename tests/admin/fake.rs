@@ -6,10 +6,6 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// Entries that are no paths: the document for all paths, and its status.
-const EVERYTHING: &str = "*";
-const STATUS: &str = "status";
-
 /// A running fake; its threads end with the process.
 pub(super) struct Fake {
     /// `host:port`.
@@ -32,12 +28,6 @@ impl Fake {
             }
         });
         Self { address, requests }
-    }
-
-    /// Answers everything with this status and document.
-    pub(super) fn refusing(status: u16, document: &str) -> Self {
-        let everything = format!("{status} Refused");
-        Self::start(&[(EVERYTHING, document.to_owned()), (STATUS, everything)])
     }
 
     /// Accepts connections and never says a word.
@@ -84,9 +74,8 @@ fn serve(mut stream: TcpStream, documents: &HashMap<String, String>, seen: &Send
     seen.send(format!("{head}{}", String::from_utf8_lossy(&body))).unwrap_or_default();
     let target = head.split(' ').nth(1).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
-    let status = documents.get(STATUS).map_or("200 OK", String::as_str);
-    let (status, text) = match documents.get(path).or_else(|| documents.get(EVERYTHING)) {
-        Some(text) => (status, text.as_str()),
+    let (status, text) = match documents.get(path) {
+        Some(text) => ("200 OK", text.as_str()),
         None => ("404 Not Found", "{\"message\":\"NOT_FOUND\"}"),
     };
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", text.len());

@@ -76,7 +76,7 @@ pub(super) fn latencies(rows: &[(&str, Option<&Latency>)]) -> Markup {
 
 fn percentile(percentile: Option<Percentile>) -> Markup {
     html! {
-        @match percentile {
+        @match percentile.filter(|percentile| percentile.count > 0.0) {
             None => (NONE),
             Some(p) => {
                 @if p.min < p.max {
