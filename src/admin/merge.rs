@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn near_clients_come_first_on_each_nsqd() {
-        let mut clients = vec![
+        let mut clients = [
             client("b", "r", "z"),
             client("a", "s", "a"),
             client("a", "", ""),

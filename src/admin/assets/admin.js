@@ -10,7 +10,7 @@ const byId = (id) => document.getElementById(id);
 const HISTORY_MS = 5 * 60 * 1000;
 let source = null;
 let rows = new Map();
-let expected = null;
+let expected = 0;
 
 function index() {
   rows = new Map();
@@ -19,7 +19,7 @@ function index() {
     all.push(row);
     rows.set(row.dataset.k, all);
   }
-  expected = null;
+  expected = Number(body.dataset.count);
 }
 
 function pulse(state, text) {
@@ -49,7 +49,7 @@ function update(event) {
   if (troubled) pulse("troubled", `Live, ${troubled} node${troubled > 1 ? "s" : ""} in trouble`);
   else pulse("live", "Live");
   // Something has come or gone: what is on the page is no longer all there is.
-  if (expected !== null && expected !== event.count) reload();
+  if (expected !== event.count) reload();
   expected = event.count;
 }
 
@@ -139,6 +139,7 @@ async function show(url, remember) {
   const scrolled = [...document.querySelectorAll("main .scroll")].map((area) => area.scrollLeft);
   byId("main").replaceChildren(...next.getElementById("main").childNodes);
   document.title = next.title;
+  body.dataset.count = next.body.dataset.count;
   if (remember) window.history.replaceState(null, "", url);
   document.querySelectorAll("main .scroll").forEach((area, i) => {
     area.scrollLeft = scrolled[i] ?? 0;

@@ -4,6 +4,7 @@ use super::frame::{Page, Reader, Section, document};
 use super::parts::{Action, badge, badges, cells, counted, heads, latencies, order, tiles, trail};
 use super::{graphs, picture, segment};
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::figures::{Figures, count, duration_s};
 use crate::admin::live::{Picture, Row};
 use crate::admin::merge::clients_in_order;
@@ -64,7 +65,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: &format!("{channel} of {topic}"),
         section: Section::Topics,
-        live: Some(format!("topic={}&channel={}", segment(&topic), segment(&channel))),
+        live: Some((View::Channel(topic.clone(), channel.clone()), &picture)),
         warnings: &warnings,
         content,
     };

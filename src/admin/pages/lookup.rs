@@ -98,7 +98,11 @@ fn list(states: &[(String, Result<String, String>)]) -> Markup {
                                     td { span.badge.good { "ok" } } td { (version) }
                                 },
                                 Err(fault) => {
-                                    td { span.badge.bad { "no answer" } p.bad { (short(fault)) } } td {}
+                                    td {
+                                        span.badge.bad { "no answer" }
+                                        p.bad { (short(fault)) }
+                                    }
+                                    td {}
                                 },
                             }
                         }

@@ -4,6 +4,7 @@ use super::frame::{Page, Reader, Section, document, short};
 use super::parts::{badge, cells, heads, tiles};
 use super::picture;
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::live::NodeRow;
 use crate::admin::state::Admin;
 use axum::extract::State;
@@ -56,7 +57,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: "Nodes",
         section: Section::Nodes,
-        live: Some("page=nodes".to_owned()),
+        live: Some((View::Nodes, &picture)),
         warnings: &picture.warnings,
         content,
     };
@@ -104,7 +105,10 @@ pub(super) fn state(node: &NodeRow) -> Markup {
         @match (node.trouble(), &node.fault) {
             (None, _) if node.is_slow => span.badge.warn { "slow" },
             (None, _) => span.badge.good { "ok" },
-            (Some(trouble), Some(_)) => { span.badge.bad { "no answer" } p.bad { (short(trouble)) } },
+            (Some(trouble), Some(_)) => {
+                span.badge.bad { "no answer" }
+                p.bad { (short(trouble)) }
+            },
             (Some(trouble), None) => { span.badge.bad { "not well" } p.bad { (trouble) } },
         }
     }

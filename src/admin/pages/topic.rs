@@ -4,6 +4,7 @@ use super::frame::{Page, Reader, Section, document, short};
 use super::parts::{Action, badges, cells, counted, heads, latencies, order, tiles, trail};
 use super::{graphs, picture, segment};
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::figures::{Figures, count};
 use crate::admin::live::{Picture, TopicRow};
 use crate::admin::model::TopicStats;
@@ -76,7 +77,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: &topic,
         section: Section::Topics,
-        live: Some(format!("topic={}", segment(&topic))),
+        live: Some((View::Topic(topic.clone()), &picture)),
         warnings: &picture.warnings,
         content,
     };

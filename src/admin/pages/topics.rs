@@ -5,6 +5,7 @@ use super::list::Wanted;
 use super::parts::{badges, cells, tiles};
 use super::picture;
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::live::TopicRow;
 use crate::admin::state::Admin;
 use crate::http::query::Parameters;
@@ -70,7 +71,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: "Topics",
         section: Section::Topics,
-        live: Some("page=topics".to_owned()),
+        live: Some((View::Topics, &picture)),
         warnings: &picture.warnings,
         content,
     };
