@@ -88,6 +88,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
 
     restored.add_topics(logs.into_iter());
+    restored.declare(&options.declared);
 
     let (sender, events) = channel();
     let (removals, removed) = channel();

@@ -1,6 +1,7 @@
 //! What a shard asks its caller to do: a closed list, drained completely after every event.
 
 use super::admin::{AdminReply, ShardIndex, TopicId};
+use super::mail::Refusal;
 use super::session::SessionKey;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::name::{ChannelName, TopicName};
@@ -75,6 +76,15 @@ pub enum Notice {
         channel: ChannelName,
         /// How many.
         count: u64,
+    },
+    /// A dead-letter topic does not take a channel's messages; it is tried again until it does.
+    DeadLettersRefused {
+        /// The channel that keeps them meanwhile.
+        channel: ChannelName,
+        /// The topic.
+        to: TopicName,
+        /// Why.
+        refusal: Refusal,
     },
     /// A client was answered with an error.
     ClientError {

@@ -8,6 +8,7 @@
 use super::durability::Durability;
 use super::figures::Figure;
 use super::mail::Refusal;
+use super::policy::Policy;
 use crate::protocol::name::{ChannelName, TopicName};
 use ringmain_storage::request::LogKey;
 
@@ -119,6 +120,8 @@ pub enum TopicAction {
     Unpause,
     /// Promise this of publishes from now on.
     SetDurability(Durability),
+    /// Let this hold for it and its channels, beside what was asked for before.
+    SetPolicy(Policy),
     /// A new topic has the channels that lookups know of: begin the flow to channels.
     Start,
 }
@@ -136,6 +139,8 @@ pub enum ChannelAction {
     Pause,
     /// Resume them.
     Unpause,
+    /// Let this hold for it, beside what was asked for before.
+    SetPolicy(Policy),
 }
 
 /// What a shard answers.
@@ -157,6 +162,8 @@ pub enum AdminReply {
     /// `Publish`: the topic cannot take the messages (memory budget, or it is being deleted); the
     /// text is what NSQ's log would say.
     Refused(String),
+    /// `Publish`: a cap of the topic or of one of its channels is reached; its name.
+    Full(&'static str),
     /// A page of topics.
     Topics(TopicsPage),
     /// A page of connections.
@@ -171,6 +178,7 @@ impl AdminReply {
         match outcome {
             Ok(()) => Self::Done,
             Err(Refusal::Exiting) => Self::TopicNotFound,
+            Err(Refusal::CapReached(cap)) => Self::Full(cap.code()),
             Err(refusal) => Self::Refused(refusal.reason().into_owned()),
         }
     }
@@ -217,6 +225,8 @@ pub struct TopicStats {
     pub log_bytes: u64,
     /// Whether it waits for [`TopicAction::Start`].
     pub starting: bool,
+    /// What policies hold for its own queue and what they did; `None` when there are none.
+    pub governed: Option<Box<GovernedStats>>,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }
@@ -246,6 +256,23 @@ pub struct ChannelStats {
     pub client_count: u64,
     /// Whether deliveries are stopped.
     pub paused: bool,
+    /// What policies hold for it and what they did; `None` when there are none.
+    pub governed: Option<Box<GovernedStats>>,
+}
+
+/// What policies do to a queue.
+#[derive(Debug, Clone)]
+pub struct GovernedStats {
+    /// What was asked for of this topic or channel.
+    pub own: Policy,
+    /// All that holds for it.
+    pub policy: Policy,
+    /// Messages that lived their time.
+    pub expired_count: u64,
+    /// Messages that made way for newer ones.
+    pub dropped_count: u64,
+    /// Messages that went to the dead-letter topic.
+    pub dead_letter_count: u64,
 }
 
 /// One connection, as in `/stats`.

@@ -3,6 +3,7 @@
 //! A field's name is its key in the configuration file and in `/config/:opt`; its flag has the
 //! same name with dashes, unless `long` says otherwise.
 
+use super::declared::Declared;
 use super::defaults;
 use super::value::{
     IoDriver, TlsRequired, TlsVersion, as_nanoseconds, boolean, integer, io_driver, log_format,
@@ -241,6 +242,10 @@ pub struct Options {
     #[arg(long)]
     pub enable_experiment: Vec<String>,
 
+    /// topics and policies of the configuration file
+    #[arg(skip)]
+    #[serde(skip)]
+    pub declared: Declared,
     /// what to warn of once logging has begun: options that have no effect
     #[arg(skip)]
     #[serde(skip)]

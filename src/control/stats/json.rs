@@ -3,7 +3,8 @@
 use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
-use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
+use crate::broker::admin::{ChannelStats, GovernedStats, SessionStats, TopicStats};
+use crate::broker::policy::Policy;
 use crate::control::response::Reply;
 use crate::options::VERSION;
 use serde::Serialize;
@@ -32,6 +33,17 @@ struct Topic<'a> {
     /// Ours, as is the next.
     durability: &'static str,
     log_bytes: u64,
+    #[serde(flatten)]
+    governed: Option<Governed>,
+}
+
+/// Ours: what policies hold for a queue, and what they did.
+#[derive(Serialize)]
+struct Governed {
+    policy: Policy,
+    expired_count: u64,
+    dropped_count: u64,
+    dead_letter_count: u64,
 }
 
 #[derive(Serialize)]
@@ -54,6 +66,8 @@ struct Channel<'a> {
     clients: Option<Vec<Client<'a>>>,
     paused: bool,
     e2e_processing_latency: Latency,
+    #[serde(flatten)]
+    governed: Option<Governed>,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -127,6 +141,16 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         e2e_processing_latency: Latency::default(),
         durability: topic.durability.as_str(),
         log_bytes: topic.log_bytes,
+        governed: topic.governed.as_deref().map(governed),
+    }
+}
+
+fn governed(stats: &GovernedStats) -> Governed {
+    Governed {
+        policy: stats.policy,
+        expired_count: stats.expired_count,
+        dropped_count: stats.dropped_count,
+        dead_letter_count: stats.dead_letter_count,
     }
 }
 
@@ -153,6 +177,7 @@ fn channel<'a>(
         clients: clients.map(|clients| clients.map(|entry| client(snapshot, entry)).collect()),
         paused: channel.paused,
         e2e_processing_latency: Latency::default(),
+        governed: channel.governed.as_deref().map(governed),
     }
 }
 

@@ -243,6 +243,7 @@ mod tests {
             delivery_counts: [0; 3],
             client_count: 6,
             paused: false,
+            governed: None,
         }
     }
 
@@ -258,6 +259,7 @@ mod tests {
             message_bytes: 10 * count,
             paused: false,
             starting: false,
+            governed: None,
             channels,
         }
     }

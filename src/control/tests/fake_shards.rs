@@ -121,7 +121,7 @@ impl Model {
                     TopicAction::Empty => topic.messages.clear(),
                     TopicAction::Pause => topic.paused = true,
                     TopicAction::Unpause => topic.paused = false,
-                    TopicAction::SetDurability(_) => {}
+                    TopicAction::SetDurability(_) | TopicAction::SetPolicy(_) => {}
                     TopicAction::Start => topic.starting = false,
                 }
                 AdminReply::Done
@@ -226,6 +226,7 @@ impl Topic {
             ChannelAction::Empty => channel.depth = 0,
             ChannelAction::Pause => channel.paused = true,
             ChannelAction::Unpause => channel.paused = false,
+            ChannelAction::SetPolicy(_) => {}
             ChannelAction::Create | ChannelAction::Delete => {
                 self.channels.remove(&name);
             }
@@ -247,6 +248,7 @@ impl Topic {
             message_bytes: self.messages.iter().map(|body| body.len() as u64).sum(),
             paused: self.paused,
             starting: self.starting,
+            governed: None,
             channels: channels.filter(shown).cloned().collect(),
         }
     }
@@ -265,6 +267,7 @@ fn new_channel(name: ChannelName) -> ChannelStats {
         delivery_counts: [0; 3],
         client_count: 0,
         paused: false,
+        governed: None,
     }
 }
 
