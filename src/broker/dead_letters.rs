@@ -119,7 +119,7 @@ impl Shard {
     /// The end of a turn: sends what is to be sent.
     pub(super) fn send_dead_letters(&mut self, now: Now) {
         for slot in std::mem::take(&mut self.burials.due) {
-            let channel = &mut self.channels[slot as usize];
+            let Some(channel) = self.channels.get_mut(slot as usize) else { continue };
             let Some(governed) = channel.governed.as_deref_mut() else { continue };
             governed.dead.is_listed = false;
             let Some((_, to)) = governed.terms.dead_letters else {
@@ -129,8 +129,7 @@ impl Shard {
                 mark_ready(&mut self.dirty_channels, slot, channel);
                 continue;
             };
-            while self.send_first(now, slot, to) {}
-            self.rest_after_refusal(now, slot, to);
+            while !self.rests_after_refusal(now, slot) && self.send_first(now, slot, to) {}
         }
     }
 
@@ -140,7 +139,7 @@ impl Shard {
             return false;
         };
         let dead = &mut governed.dead;
-        if dead.is_refused || dead.sent.len() >= DEAD_LETTERS_SENT_MAX || dead.waiting.is_empty() {
+        if dead.sent.len() >= DEAD_LETTERS_SENT_MAX || dead.waiting.is_empty() {
             return false;
         }
         let Some((topic, home)) = self.known_home(&to) else {
@@ -155,8 +154,9 @@ impl Shard {
             return false;
         };
         if !has_room {
+            // It is tried again as if it had been refused.
             governed.dead.is_refused = true;
-            return false;
+            return true;
         }
         let Some(entry) = governed.dead.waiting.pop_front() else { return false };
         let body = self.store.body(entry.message).to_vec();
@@ -164,6 +164,8 @@ impl Shard {
         let ticket = self.burials.next_ticket;
         governed.dead.sent.push((ticket, entry));
         self.burials.sent.insert(ticket, slot);
+        // It may have held deliveries up.
+        mark_ready(&mut self.dirty_channels, slot, &mut self.channels[slot as usize]);
         if !is_here {
             let batch = self.remote[usize::from(home)].get_or_insert_default();
             batch.publishes.push(RemotePublish {
@@ -190,7 +192,7 @@ impl Shard {
             }
         };
         self.answer(reply_to, outcome);
-        outcome.is_ok()
+        true
     }
 
     /// The dead-letter topic has taken a message, or has not.
@@ -215,27 +217,22 @@ impl Shard {
             }
         } else {
             dead.is_told = false;
-            let was_held_up = dead.is_full();
             channel.counts.dead += 1;
             self.end_entry(slot, entry);
-            let channel = &mut self.channels[slot as usize];
-            if was_held_up || channel.has_ready() {
-                mark_ready(&mut self.dirty_channels, slot, channel);
-            }
         }
         self.list_burial(slot);
     }
 
-    /// After a refusal nothing is sent for a while.
-    fn rest_after_refusal(&mut self, now: Now, slot: u32, to: TopicName) {
+    /// After a refusal nothing is sent for a while. Whether that is so now.
+    fn rests_after_refusal(&mut self, now: Now, slot: u32) -> bool {
         let channel = &mut self.channels[slot as usize];
-        let Some(governed) = channel.governed.as_deref_mut() else { return };
-        if !std::mem::take(&mut governed.dead.is_refused) {
-            return;
+        let Some(governed) = channel.governed.as_deref_mut() else { return true };
+        if std::mem::take(&mut governed.dead.is_refused) {
+            governed.dead.retry_at = now.time + Span(DEAD_LETTER_RETRY_NS);
+            self.deadlines.arm(channel.timer, channel.first_due());
+            return true;
         }
-        debug_assert!(governed.terms.dead_letters.is_some_and(|(_, place)| place == to));
-        governed.dead.retry_at = now.time + Span(DEAD_LETTER_RETRY_NS);
-        self.deadlines.arm(channel.timer, channel.first_due());
+        governed.dead.retry_at != Time::NEVER
     }
 
     /// A channel's timer fired: what was refused may be sent again.

@@ -263,6 +263,15 @@ impl Topic {
         }
     }
 
+    /// The mean of what is only in the log of its own queue, which has nothing else.
+    pub(super) fn mean_bytes_in_log(&self) -> u64 {
+        let Some(tl) = self.log.as_deref() else { return 0 };
+        let governed = self.governed.as_deref().map(|governed| governed.bytes);
+        let counted = governed.and_then(|bytes| bytes.checked_div(tl.waiting_count));
+        let received = || self.message_bytes.checked_div(self.message_count);
+        counted.or_else(received).unwrap_or_else(|| mean_bytes(tl))
+    }
+
     /// Bytes of what waits in its own queue, where they are counted.
     pub(super) fn waiting_bytes(&self) -> u64 {
         let bytes = self.governed.as_deref().map_or(0, |governed| governed.bytes);

@@ -7,7 +7,6 @@
 
 use super::action::Action;
 use super::admin::{AdminReply, TopicId};
-use super::governed::mean_bytes;
 use super::mail::{Mail, PublishAnswer, Refusal};
 use super::message_id::MessageIds;
 use super::publish::{NotTaken, Put, Taken};
@@ -279,11 +278,11 @@ impl Shard {
     /// The topic flows, and its queue is empty: what it kept in the log is for its channels.
     pub(super) fn flow_from_log(&mut self, now: Now, index: u32) {
         let topic = self.topics[index as usize].as_mut().expect("flow of a live topic");
+        let mean_bytes = if topic.watch.counts_bytes { topic.mean_bytes_in_log() } else { 0 };
         if let Some(governed) = topic.governed.as_deref_mut() {
             (governed.bytes, governed.reader, governed.oldest_ns) = (0, None, None);
         }
         let Some(tl) = topic.log.as_mut() else { return };
-        let mean_bytes = if topic.watch.counts_bytes { mean_bytes(tl) } else { 0 };
         let (from, count) = (tl.waiting_from.take(), std::mem::take(&mut tl.waiting_count));
         for &slot in &topic.channels {
             let Some(from) = from else { break };

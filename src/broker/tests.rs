@@ -7,6 +7,7 @@ mod cases_across;
 mod disks;
 mod invariants;
 mod overflow;
+mod policies;
 mod random;
 mod windows;
 mod world;
