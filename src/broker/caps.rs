@@ -1,9 +1,9 @@
 //! Caps: how many messages a queue may hold, how many bytes, and how old its first may be.
 //!
 //! With `reject` a publish that would be too much for any queue it goes to is refused whole. With
-//! `drop-oldest` it is taken, and the queue lets go of what it would deliver next until it is within
-//! its cap again: what is ready, then what is behind in the log, then what is deferred. What is in
-//! flight counts, and is never dropped.
+//! `drop-oldest` it is taken, and the queue lets go of what it would deliver next until it is
+//! within its cap again: what is ready, then what is behind in the log, then what is deferred. What
+//! is in flight counts, and is never dropped.
 
 use super::mail::Refusal;
 use super::policy::{Cap, Terms, WhenFull};
@@ -45,7 +45,8 @@ impl Shard {
         let topic = self.topics[index as usize].as_ref()?;
         let log = topic.log.as_deref();
         // What is on its way through the log has been taken, and is not in the queues yet.
-        let (mut count, mut bytes) = log.map_or((0, 0), |log| (log.pending_count, log.pending_bytes));
+        let (mut count, mut bytes) =
+            log.map_or((0, 0), |log| (log.pending_count, log.pending_bytes));
         count += u64::from(put.count);
         bytes += put.body_bytes();
         let timestamp_ns = |slot| self.store.message(slot).timestamp_ns;

@@ -6,9 +6,9 @@
 //!                  └──────────┘ refused: tried again after a while
 //! ```
 //!
-//! It stays this channel's until the other topic has taken it, as its durability says, wherever that
-//! topic lives: so it is never lost, and never there twice but after a crash. While many wait, the
-//! channel delivers nothing more, so that what piles up is bounded.
+//! It stays this channel's until the other topic has taken it, as its durability says, wherever
+//! that topic lives: so it is never lost, and never there twice but after a crash. While many wait,
+//! the channel delivers nothing more, so that what piles up is bounded.
 
 use super::action::{Action, Notice};
 use super::channel::Entry;

@@ -229,7 +229,8 @@ impl Channel {
 
     /// Messages it holds: everything that was put and has not gone.
     pub fn held_count(&self) -> u64 {
-        let held = self.ready.len() + self.deferred.len() + self.in_flight.len() + self.dead_count();
+        let held =
+            self.ready.len() + self.deferred.len() + self.in_flight.len() + self.dead_count();
         held as u64 + self.behind_count() + self.later.count()
     }
 
@@ -290,10 +291,7 @@ impl Topic {
     }
 }
 
-fn bytes_waiting(
-    topic: &Topic,
-    body_bytes: impl Fn(super::store::MessageSlot) -> usize,
-) -> u64 {
+fn bytes_waiting(topic: &Topic, body_bytes: impl Fn(super::store::MessageSlot) -> usize) -> u64 {
     let in_memory: usize = topic.queue.iter().map(|waiting| body_bytes(waiting.message)).sum();
     let in_log = topic.log.as_deref().map_or(0, |tl| tl.waiting_count * mean_bytes(tl));
     in_memory as u64 + in_log

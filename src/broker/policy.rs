@@ -1,5 +1,5 @@
-//! Policies: how long a topic's messages live, how many there may be, and what becomes of those that
-//! nobody finishes. All of it is off unless it is asked for.
+//! Policies: how long a topic's messages live, how many there may be, and what becomes of those
+//! that nobody finishes. All of it is off unless it is asked for.
 //!
 //! What is said of a topic or channel is a [`Policy`] of optional fields; the more particular word
 //! wins field by field: what was asked for of the channel, of its topic, then the rows of the
@@ -240,8 +240,8 @@ impl fmt::Display for Cap {
 }
 
 /// Where the dead letters of a channel go unless something else was said: `<topic>.<channel>.dead`,
-/// shortened where that is too long; those of an ephemeral channel to a topic that is ephemeral too.
-/// None for a topic that is such a place itself.
+/// shortened where that is too long; those of an ephemeral channel to a topic that is ephemeral
+/// too. None for a topic that is such a place itself.
 pub fn dead_letter_topic(topic: &TopicName, channel: &ChannelName) -> Option<TopicName> {
     let stem = |name: &str| name.split('#').next().unwrap_or_default().to_owned();
     let (of, at) = (stem(topic.as_str()), stem(channel.as_str()));

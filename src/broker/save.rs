@@ -188,10 +188,8 @@ impl Shard {
             Held { message: entry.message, retry: retry(entry.attempts, 0) }
         });
         let dead = channel.governed.iter().flat_map(|governed| governed.dead.entries());
-        let dead = dead.map(|entry| Held {
-            message: entry.message,
-            retry: retry(entry.attempts, 0),
-        });
+        let dead =
+            dead.map(|entry| Held { message: entry.message, retry: retry(entry.attempts, 0) });
         ready.chain(deferred).chain(in_flight).chain(dead).collect()
     }
 }

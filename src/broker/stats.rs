@@ -1,7 +1,9 @@
 //! Snapshots for `/stats`, a page at a time, so that none costs a shard more than a fraction of a
 //! millisecond.
 
-use super::admin::{ChannelStats, GovernedStats, SessionStats, SessionsPage, TopicStats, TopicsPage};
+use super::admin::{
+    ChannelStats, GovernedStats, SessionStats, SessionsPage, TopicStats, TopicsPage,
+};
 use super::channel::Channel;
 use super::session::Session;
 use super::shard::Shard;

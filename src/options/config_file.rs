@@ -18,9 +18,8 @@ const COMMAND_LINE_ONLY: [&str; 4] = ["config", "version", "verbose", "worker_id
 /// An [`Exit`] that names the file.
 pub(super) fn read(command: &clap::Command, path: &str) -> Result<toml::Table, Exit> {
     let text = super::read_file(path).map_err(|reason| unreadable(command, path, &reason))?;
-    text.parse().map_err(|error: toml::de::Error| {
-        unreadable(command, path, error.to_string().trim_end())
-    })
+    text.parse()
+        .map_err(|error: toml::de::Error| unreadable(command, path, error.to_string().trim_end()))
 }
 
 /// A file that cannot be used.

@@ -131,7 +131,11 @@ fn policy_row(table: &Table) -> Result<(String, Option<String>, Policy), String>
             _ => read_field(&mut policy, key, value)?,
         }
     }
-    Ok((topic.ok_or("it has no topic (a name, or a pattern such as \"orders*\")")?, channel, policy))
+    Ok((
+        topic.ok_or("it has no topic (a name, or a pattern such as \"orders*\")")?,
+        channel,
+        policy,
+    ))
 }
 
 fn declared_topic(table: &Table) -> Result<DeclaredTopic, String> {
@@ -255,7 +259,10 @@ mod tests {
             ("[policy]", "policy must be tables: write [[policy]]"),
             ("[[topic]]\n[[topic]]", "[[topic]] number 1: it has no name"),
             ("[[topic]]\nname='a b'", "[[topic]] number 1 (name = \"a b\"): \"a b\" is no name"),
-            ("[[topic]]\nname='a'\n[[topic]]\nname='a'", "number 2 (name = \"a\"): topic a is decl"),
+            (
+                "[[topic]]\nname='a'\n[[topic]]\nname='a'",
+                "number 2 (name = \"a\"): topic a is decl",
+            ),
             ("[[topic]]\nname='a#ephemeral'", "a#ephemeral is ephemeral: it would end with"),
             ("[[topic]]\nname='a'\nchannels=['c', 1]", "channels: integer is no text"),
             ("[[topic]]\nname='a'\nchannels=['c#ephemeral']", "channel c#ephemeral is ephemeral"),

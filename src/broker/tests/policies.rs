@@ -269,10 +269,9 @@ fn bytes_and_ages_have_caps() {
     assert_eq!(world.ask(producer, publish("t", b"y")), [ok()]);
 
     let bytes = Policy { when_full: Some(WhenFull::DropOldest), ..bytes };
-    for adjust in [
-        Box::new(everywhere(bytes)) as Box<dyn Fn(&mut ShardConfig)>,
-        Box::new(in_the_log(bytes)),
-    ] {
+    for adjust in
+        [Box::new(everywhere(bytes)) as Box<dyn Fn(&mut ShardConfig)>, Box::new(in_the_log(bytes))]
+    {
         let mut world = World::with(1, adjust);
         let (producer, consumer) = (world.connect(0), world.connect(0));
         world.ask(consumer, "SUB t c\n");
@@ -283,10 +282,9 @@ fn bytes_and_ages_have_caps() {
     }
 
     let age = Policy { max_age_ms: Some(1000), ..Policy::default() };
-    for adjust in [
-        Box::new(everywhere(age)) as Box<dyn Fn(&mut ShardConfig)>,
-        Box::new(in_the_log(age)),
-    ] {
+    for adjust in
+        [Box::new(everywhere(age)) as Box<dyn Fn(&mut ShardConfig)>, Box::new(in_the_log(age))]
+    {
         let mut world = World::with(1, adjust);
         let (producer, consumer) = (world.connect(0), world.connect(0));
         world.ask(consumer, "SUB t c\n");
@@ -470,6 +468,8 @@ fn a_channel_can_be_emptied_and_deleted_with_dead_letters_on_their_way() {
     }
 }
 
+const LEVELS: [Durability; 3] = [Durability::Memory, Durability::Overflow, Durability::Logged];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -478,7 +478,7 @@ proptest! {
     fn the_books_balance_under_policies(
         shards in 1u16..4,
         mem_queue_size in prop::sample::select(vec![0usize, 3, 10_000]),
-        level in prop::sample::select(vec![Durability::Memory, Durability::Overflow, Durability::Logged]),
+        level in prop::sample::select(LEVELS.to_vec()),
         ttl_ms in prop::option::of(50u64..2000),
         max_messages in prop::option::of(1u64..30),
         drops in any::<bool>(),

@@ -18,6 +18,7 @@ pub(super) struct FakeShards(Sender<Event>);
 
 type Look = Box<dyn FnOnce(&mut Model) + Send>;
 
+#[expect(clippy::large_enum_variant, reason = "there are a few of them at a time")]
 enum Event {
     Mail(ShardIndex, ControlMail),
     Look(Look),
