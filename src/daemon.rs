@@ -8,6 +8,8 @@ mod shards;
 
 pub use data_path::DataPath;
 
+use crate::control::auth::{self, AuthServers};
+use crate::control::certificates::Certificates;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
@@ -83,13 +85,19 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
+    let certificates = Certificates::read(options).map_err(instantiate)?;
+    let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let mut restored =
-        file.load().map_err(|reason| format!("failed to load metadata - {reason}"))?;
-
+    let restored = file.load();
+    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     restored.add_topics(logs.into_iter());
     restored.declare(&options.declared);
-
+    let servers = AuthServers::new(options).map_err(instantiate)?;
+    let (inbox, auth) = servers
+        .map(|servers| (servers, auth::questions()))
+        .map_or((None, None), |(servers, (inbox, questions))| {
+            (Some(inbox), Some((servers, questions)))
+        });
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -104,6 +112,8 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         data_path: PathBuf::from(&options.data_path),
         removals,
         health: health.clone(),
+        tls: certificates.offered(),
+        auth: inbox,
     };
     let (shards, ports) = shards::spawn(options, &shared, tcp, &events).map_err(instantiate)?;
     drop(shared);
@@ -114,12 +124,15 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         options: options.clone(),
         shards: ports,
         http,
+        https,
+        certificates,
         tcp_port,
         log_filter: Some(log.filter()),
         log_file: log.file(),
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
         health,
+        auth,
         on_ready,
         on_stop,
     })
@@ -130,6 +143,17 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.go_on_to(Stage::Serving);
     systemd::ready();
     Ok(running)
+}
+
+/// The HTTPS socket, if there is a certificate and an address.
+fn bind_https(
+    options: &Options,
+    certificates: &Certificates,
+) -> Result<Option<HttpListener>, String> {
+    if certificates.offered().borrow().is_none() {
+        return Ok(None);
+    }
+    HttpListener::bind(&options.https_address)
 }
 
 impl Running {

@@ -14,16 +14,18 @@ mod exit;
 mod flags;
 mod program;
 mod roots;
+mod tls;
 mod validate;
 pub(crate) mod value;
 
-pub use address::{ListenAddress, split_host_port};
+pub use address::{ListenAddress, join_host_port, split_host_port};
 pub use declared::{Declared, DeclaredTopic, POLICY_FIELDS, set_policy};
 pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
 pub(crate) use program::{read_flags, refuse, version_of};
-pub use roots::read_roots;
+pub use roots::{native_roots, read_roots};
+pub use tls::{server_tls, version_note};
 pub use validate::by_name;
 pub use value::{IoDriver, TlsRequired, TlsVersion};
 

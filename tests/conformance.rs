@@ -7,11 +7,14 @@
 mod support;
 
 mod conformance {
+    mod a_auth;
     mod a_basic;
     mod a_heartbeats;
+    mod a_layers;
     mod a_settings;
     mod a_sizes;
     mod a_times;
+    mod a_upgrades;
     mod b_topics;
     mod e_stats;
     mod errors;

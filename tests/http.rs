@@ -7,4 +7,5 @@ mod http {
     mod admin;
     mod publish;
     mod stats;
+    mod tls;
 }

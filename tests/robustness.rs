@@ -6,5 +6,6 @@ mod support;
 mod robustness {
     mod hostile;
     mod lifecycle;
+    mod sizes;
     mod slow;
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod tools {
+    mod kills;
     mod nsq_stat;
     mod nsq_tail;
     mod nsq_to_file;

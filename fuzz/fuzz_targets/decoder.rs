@@ -58,7 +58,7 @@ fn run(state: Option<State>, pieces: &[&[u8]]) -> Vec<String> {
     'stream: for piece in pieces {
         let mut input = *piece;
         loop {
-            let context = Context { state, heartbeats: true, limits: &LIMITS };
+            let context = Context { state, heartbeats: true, lacks_tls: false, limits: &LIMITS };
             match decoder.next(&mut input, &context, &mut slabs) {
                 Ok(None) => break,
                 Ok(Some(command)) => lines.push(consume(command, &mut state, &mut slabs)),

@@ -1,8 +1,10 @@
 //! What a shard asks its caller to do: a closed list, drained completely after every event.
 
 use super::admin::{AdminReply, ShardIndex, TopicId};
+use super::grant::AuthQuestion;
 use super::mail::Refusal;
 use super::session::SessionKey;
+use super::upgrade::Upgrade;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::name::{ChannelName, TopicName};
 pub use ringmain_storage::log::State as LogState;
@@ -17,6 +19,9 @@ pub enum Action {
     Close(SessionKey),
     /// The session was waiting and is not any more: decode on.
     Resume(SessionKey),
+    /// What is in the session's output goes out as it is; then install these layers, and call
+    /// [`Shard::upgraded`](super::shard::Shard::upgraded) after each.
+    Upgrade(SessionKey, Upgrade),
     /// Send what the session still owes, then hand the connection to another shard.
     Move(SessionKey, ShardIndex),
     /// A control request that could not be answered in its turn.
@@ -49,6 +54,9 @@ pub enum Action {
         /// Its name.
         name: TopicName,
     },
+    /// Ask an auth server what a client may do, and bring the answer to
+    /// [`Shard::authorize`](super::shard::Shard::authorize). The session waits for it.
+    Authorize(SessionKey, Box<AuthQuestion>),
     /// Something an operator wants in the log.
     Notice(Notice),
 }

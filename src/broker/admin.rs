@@ -7,8 +7,12 @@
 
 use super::durability::Durability;
 use super::figures::Figure;
+use super::grant::Grant;
+use super::latency::Latencies;
 use super::mail::Refusal;
 use super::policy::Policy;
+use super::session::SessionKey;
+use super::upgrade::Layers;
 use crate::protocol::name::{ChannelName, TopicName};
 use ringmain_storage::request::LogKey;
 
@@ -77,6 +81,13 @@ pub enum AdminRequest {
         /// The log's key on that shard.
         key: LogKey,
     },
+    /// To the shard that asked: what an auth server said of a client.
+    Authorize {
+        /// The client, if it is still there.
+        session: SessionKey,
+        /// What it may do; `None` when no auth server has answered validly.
+        grant: Option<Box<Grant>>,
+    },
     /// To each shard: a page of its topics with their channels, in table order.
     TopicsPage {
         /// Where to start: 0, then `TopicsPage::next`.
@@ -85,6 +96,8 @@ pub enum AdminRequest {
         topic: Option<TopicName>,
         /// Only this channel of each topic; topics without it are left out.
         channel: Option<ChannelName>,
+        /// Whether processing times are wanted, which take more time than the rest.
+        latencies: bool,
     },
     /// To each shard: a page of its connections, in slot order.
     SessionsPage {
@@ -227,6 +240,8 @@ pub struct TopicStats {
     pub starting: bool,
     /// What policies hold for its own queue and what they did; `None` when there are none.
     pub governed: Option<Box<GovernedStats>>,
+    /// How long its channels' messages take.
+    pub latencies: Latencies,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }
@@ -256,6 +271,8 @@ pub struct ChannelStats {
     pub client_count: u64,
     /// Whether deliveries are stopped.
     pub paused: bool,
+    /// How long its messages take.
+    pub latencies: Latencies,
     /// What policies hold for it and what they did; `None` when there are none.
     pub governed: Option<Box<GovernedStats>>,
 }
@@ -300,12 +317,20 @@ pub struct SessionStats {
     pub requeue_count: u64,
     /// When it connected, UNIX seconds.
     pub connected_unix_s: i64,
+    /// TLS and compression.
+    pub layers: Layers,
     /// Percent, 0 for all.
     pub sample_rate: u8,
     /// From IDENTIFY.
     pub topology_zone: String,
     /// From IDENTIFY.
     pub topology_region: String,
+    /// Whether an auth server allows it anything.
+    pub authed: bool,
+    /// Who it is by an auth server; may be empty.
+    pub auth_identity: String,
+    /// A page about it; may be empty.
+    pub auth_identity_url: String,
     /// What it consumes, if it has subscribed.
     pub subscription: Option<(TopicName, ChannelName)>,
     /// What it has published since it connected, per topic.

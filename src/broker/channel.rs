@@ -18,6 +18,7 @@ use super::deadlines::TimerId;
 use super::eligible::Eligible;
 use super::governed::Governed;
 use super::in_flight::InFlightIndex;
+use super::latency::LatencyWindow;
 use super::later::Later;
 use super::store::MessageSlot;
 use super::time::Time;
@@ -48,6 +49,8 @@ pub struct Channel {
     pub later: Later,
     /// Delivered, not finished.
     pub in_flight: InFlightIndex,
+    /// How long its messages take; none unless that is measured.
+    pub latency: Option<Box<LatencyWindow>>,
     /// Armed for the first of `deferred`.
     pub timer: TimerId,
     /// Subscribed sessions, by slot.
@@ -152,6 +155,7 @@ impl Channel {
             behind: None,
             later: Later::default(),
             in_flight: InFlightIndex::default(),
+            latency: None,
             timer,
             consumers: Vec::new(),
             eligible: Eligible::default(),

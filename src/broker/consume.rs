@@ -6,6 +6,7 @@ use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
 use super::delivery::list_eligible;
 use super::in_flight::{EntryIndex, Found, InFlight, InFlightIndex};
+use super::latency::LatencyWindow;
 use super::later::Later;
 use super::policy::Policy;
 use super::publish::mark_ready;
@@ -78,7 +79,7 @@ impl Shard {
     }
 
     /// FIN.
-    pub(super) fn finish(&mut self, index: u32, id: MessageId) {
+    pub(super) fn finish(&mut self, now: Now, index: u32, id: MessageId) {
         let (slot, found) = match self.held(index, id) {
             Ok(held) => held,
             Err(reason) => {
@@ -94,6 +95,10 @@ impl Shard {
         session.counts.finished += 1;
         let entry = self.in_flight.remove(&mut session.in_flight, found.entry);
         channel.let_go(self.store.message(entry.message));
+        if let Some(latency) = &mut channel.latency {
+            let published_ns = self.store.message(entry.message).timestamp_ns;
+            latency.record(now.time, now.wall.0, published_ns);
+        }
         let sequence = self.store.sequence(entry.message);
         if sequence > 0 {
             finish_in_log(&mut self.topics, &mut self.marked_logs, channel, sequence);
@@ -181,11 +186,16 @@ impl Shard {
             let key = SessionKey { index, generation: session.generation };
             return self.actions.push(Action::Close(key));
         }
+        if session.upgrade_deadline() <= now.time {
+            let reason = "i/o timeout".into();
+            return self.fail(index, ProtocolError::IdentifyFailed(reason));
+        }
         if let Some(interval) = session.negotiated.heartbeat_interval
             && session.last_heartbeat + interval <= now.time
         {
             session.last_heartbeat = now.time;
-            if session.input != Input::Closed {
+            // During an upgrade nothing but its own bytes may go out.
+            if !matches!(session.input, Input::Closed | Input::Upgrading { .. }) {
                 frame::push_heartbeat(&mut session.output.bytes);
                 self.mark_dirty(index);
             }
@@ -255,7 +265,12 @@ impl Shard {
         let entry = self.channels.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("CHANNELS_MAX is below 2^32");
         let timer = self.deadlines.add(Owner::Channel(slot));
-        entry.insert(Channel::new(topic_index, name, timer));
+        let channel = entry.insert(Channel::new(topic_index, name, timer));
+        channel.latency = self
+            .config
+            .latency
+            .as_ref()
+            .map(|config| Box::new(LatencyWindow::new(now.time, config.window)));
         topic.channels.push(slot);
         topic.channels_by_name.insert(name, slot);
         let notice = Notice::ChannelCreated(topic.name, name);

@@ -1,4 +1,5 @@
-//! What an auth server lets a client do: reading its answer, and matching topics and channels.
+//! What an auth server is asked, and what it lets a client do: reading its answer, and matching
+//! topics and channels.
 
 use crate::limits::{AUTH_PATTERN_BYTES_MAX, AUTH_PATTERNS_CACHED_MAX, AUTH_PATTERNS_MAX};
 use crate::protocol::name::{ChannelName, TopicName};
@@ -16,6 +17,19 @@ pub struct Grant {
     /// Seconds after which the server must be asked again; at least 1.
     pub ttl_s: u64,
     authorizations: Vec<Authorization>,
+}
+
+/// What an auth server is told about a client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthQuestion {
+    /// The client's IP address; empty on a unix socket.
+    pub remote_ip: String,
+    /// Whether the connection is over TLS.
+    pub tls: bool,
+    /// The common name of the client's first certificate; empty without one.
+    pub common_name: String,
+    /// The body of AUTH.
+    pub secret: Vec<u8>,
 }
 
 /// One row of permissions.

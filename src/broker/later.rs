@@ -34,6 +34,9 @@ pub struct Later {
     pub waits: bool,
 }
 
+/// From how many other messages on, for each that is due, those that are due are read one by one.
+const SPARSE_APART: u64 = 100;
+
 #[derive(Debug, Clone, Copy)]
 struct Beyond {
     from: u64,
@@ -118,8 +121,12 @@ impl Later {
         self.search.is_some()
     }
 
-    /// Takes what is due into `fetching`, some at a time.
+    /// Takes what is due into `fetching`, some at a time: what becomes due meanwhile waits for the
+    /// next round, or the reader would be sent back to the start of the log again and again.
     fn take_due(&mut self, now_ns: i64) {
+        if !self.fetching.is_empty() {
+            return;
+        }
         while self.fetching.len() < REFILL_MESSAGES_MAX
             && let Some((due_ns, sequence)) = self.index.first().copied()
             && due_ns <= now_ns
@@ -129,6 +136,11 @@ impl Later {
         }
         // Neighbours in the log are read together.
         self.fetching.make_contiguous().sort_unstable();
+        let (first, last) = (self.fetching.front().copied(), self.fetching.back().copied());
+        self.reader = first.zip(last).map(|(first, last)| {
+            let is_sparse = last - first > SPARSE_APART * self.fetching.len() as u64;
+            if is_sparse { ReadCursor::sparse(first) } else { ReadCursor::new(first) }
+        });
     }
 }
 
@@ -207,7 +219,17 @@ impl Shard {
             let reader = channel.later.reader.get_or_insert_with(|| ReadCursor::new(sequence));
             reader.seek(sequence);
             match tl.log.read(reader, &mut self.io) {
-                Read::Wait => return Stop::Waits,
+                Read::Wait => {
+                    if reader.is_sparse() {
+                        let mut next = channel.later.fetching.iter().skip(1);
+                        while next
+                            .next()
+                            .is_some_and(|s| tl.log.read_sparsely_ahead(*s, &mut self.io))
+                        {
+                        }
+                    }
+                    return Stop::Waits;
+                }
                 Read::Entry(entry) if entry.sequence == sequence => {
                     channel.later.fetching.pop_front();
                     self.take_due_back(slot, &entry);

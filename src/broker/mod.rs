@@ -5,6 +5,7 @@ pub mod shard;
 
 pub mod action;
 pub mod admin;
+pub mod authorize;
 pub mod durability;
 pub mod mail;
 pub mod session;
@@ -24,6 +25,7 @@ pub mod governed;
 pub mod grant;
 pub mod identify;
 pub mod in_flight;
+pub mod latency;
 pub mod later;
 pub mod logged;
 pub mod message_id;
@@ -41,6 +43,7 @@ pub mod store;
 pub mod tend;
 pub mod topic;
 pub mod topic_log;
+pub mod upgrade;
 
 pub use identify::Features;
 

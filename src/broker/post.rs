@@ -79,6 +79,7 @@ impl Shard {
         let closed = session.input == Input::Closed;
         let remote_address = error.is_some().then(|| session.remote_address.clone());
         self.mark_dirty(key.index);
+        self.ask_for_upgrade(key.index);
         if let (Some(error), Some(remote_address)) = (error, remote_address) {
             let notice = Notice::ClientError { remote_address, error };
             self.actions.push(Action::Notice(notice));

@@ -464,7 +464,8 @@ impl Shard {
         }
     }
 
-    fn own(&mut self, publish: Publish<'_>) -> OwnedPublish {
+    /// A publish that has to wait.
+    pub(super) fn own(&mut self, publish: Publish<'_>) -> OwnedPublish {
         let Publish { topic, kind, delay_ms, count, body } = publish;
         OwnedPublish { topic: *topic, kind, delay_ms, count, body: self.own_body(body) }
     }

@@ -5,11 +5,13 @@
 //! settings and counters along; it never moves while it has a subscription.
 
 use super::admin::{ShardIndex, TopicId};
+use super::authorize::Credentials;
 use super::deadlines::TimerId;
 use super::eligible::Proximity;
 use super::in_flight::InFlightList;
 use super::mail::Refusal;
 use super::time::{Span, Time, WallClock};
+use super::upgrade::{Layers, Upgrade};
 use crate::limits::{ANSWERS_MAX, CLOSE_PATIENCE_NS, OUTPUT_BYTES_MAX, PUBLISH_COUNTS_MAX};
 use crate::protocol::command::{Body, Publish, PublishKind, State};
 use crate::protocol::error::ProtocolError;
@@ -44,6 +46,11 @@ pub enum Input {
     Waiting,
     /// The connection is on its way to another shard: finish sending, then move it.
     Moving(ShardIndex),
+    /// Layers are being put between the socket and the protocol; nothing is decoded meanwhile.
+    Upgrading {
+        /// When the client is given up.
+        until: Time,
+    },
     /// A fatal error was answered, or the session was cut: nothing more is decoded, and the
     /// connection closes once its output is sent.
     Closed,
@@ -58,6 +65,8 @@ pub enum Parked {
     Publish(OwnedPublish),
     /// MPUB's line: the topic is created even if the body turns out bad.
     PublishStart(TopicName),
+    /// AUTH, which waits for an auth server.
+    Auth,
 }
 
 /// A publish that owns its body.
@@ -174,8 +183,14 @@ pub struct Session {
     pub remote_address: Box<str>,
     /// `None` until IDENTIFY: then the host part of `remote_address` stands in.
     pub identity: Option<Box<Identity>>,
+    /// What it has shown with AUTH.
+    pub credentials: Option<Box<Credentials>>,
     /// Negotiated values.
     pub negotiated: Negotiated,
+    /// What lies between its socket and the protocol.
+    pub layers: Layers,
+    /// What is still to come there.
+    pub upgrade: Upgrade,
     /// When it connected.
     pub connected: WallClock,
     /// When it last completed a command.
@@ -224,7 +239,11 @@ pub struct MovedSession {
     /// As on the session.
     pub identity: Option<Box<Identity>>,
     /// As on the session.
+    pub credentials: Option<Box<Credentials>>,
+    /// As on the session.
     pub negotiated: Negotiated,
+    /// As on the session.
+    pub layers: Layers,
     /// As on the session.
     pub connected: WallClock,
     /// As on the session.
@@ -248,7 +267,10 @@ impl Session {
             input: Input::Open,
             remote_address: moved.remote_address,
             identity: moved.identity,
+            credentials: moved.credentials,
             negotiated: moved.negotiated,
+            layers: moved.layers,
+            upgrade: Upgrade::default(),
             connected: moved.connected,
             last_heard: moved.last_heard,
             last_heartbeat: moved.last_heartbeat,
@@ -385,12 +407,26 @@ impl Session {
     pub fn next_liveness(&self) -> Time {
         let interval = self.negotiated.heartbeat_interval;
         let heartbeat = interval.map_or(Time::NEVER, |interval| self.last_heartbeat + interval);
-        heartbeat.min(self.client_deadline()).min(self.write_deadline())
+        heartbeat
+            .min(self.client_deadline())
+            .min(self.write_deadline())
+            .min(self.upgrade_deadline())
     }
 
-    /// When the connection is given up because nothing was heard: two heartbeats.
+    /// When a client that does not get through its upgrades is given up.
+    pub fn upgrade_deadline(&self) -> Time {
+        if let Input::Upgrading { until } = self.input { until } else { Time::NEVER }
+    }
+
+    /// When the connection is given up because nothing was heard: two heartbeats, but not while
+    /// nothing that it sends is read because an auth server takes its time.
     pub fn client_deadline(&self) -> Time {
+        if self.credentials.as_ref().is_some_and(|shown| shown.is_asking) {
+            return Time::NEVER;
+        }
         match self.negotiated.heartbeat_interval {
+            // An upgrade has a deadline of its own.
+            _ if matches!(self.input, Input::Upgrading { .. }) => Time::NEVER,
             Some(interval) => self.last_heard + Span(interval.0.saturating_mul(2)),
             None => Time::NEVER,
         }
@@ -422,7 +458,9 @@ mod tests {
         let timer = Deadlines::default().add(Owner::Session(0));
         let moved = MovedSession {
             remote_address: "[::1]:7".into(),
+            layers: Layers::default(),
             identity: None,
+            credentials: None,
             negotiated: Negotiated {
                 heartbeat_interval: Some(Span(10)),
                 message_timeout: Span(100),

@@ -7,12 +7,14 @@
 
 use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
+use super::authorize::Permission;
 use super::channel::Channel;
 use super::dead_letters::Burials;
 use super::deadlines::{Deadlines, Owner, TimerId};
 use super::durability::Durability;
 use super::identify::Features;
 use super::in_flight::InFlightEntries;
+use super::latency::LatencyConfig;
 use super::logged::LogKeys;
 use super::mail::{Mail, PublishBatch};
 use super::placement::Placement;
@@ -22,6 +24,7 @@ use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCo
 use super::store::{BodyPlace, MessageSlot, MessageStore};
 use super::time::{Now, Span, Time};
 use super::topic::Topic;
+use super::upgrade::Layers;
 use crate::limits::{
     LOG_BUFFER_BYTES_MAX, OUTPUT_KEPT_BYTES_MAX, OUTPUT_SPARE_BYTES_MAX, OUTPUT_SPARE_BYTES_MIN,
     OUTPUTS_SPARE_MAX,
@@ -65,6 +68,8 @@ pub struct ShardConfig {
     pub max_channel_consumers: usize,
     /// `--max-msg-timeout`: the cap of TOUCH.
     pub max_message_timeout: Span,
+    /// Which processing times are reported; none when they are not measured.
+    pub latency: Option<LatencyConfig>,
     /// What a client has until it negotiates.
     pub defaults: Negotiated,
     /// Limits of single commands.
@@ -174,7 +179,9 @@ impl Shard {
         let moved = MovedSession {
             remote_address,
             identity: None,
+            credentials: None,
             negotiated: self.config.defaults,
+            layers: Layers::default(),
             connected: now.wall,
             last_heard: now.time,
             last_heartbeat: now.time,
@@ -201,7 +208,9 @@ impl Shard {
         Some(MovedSession {
             remote_address: session.remote_address,
             identity: session.identity,
+            credentials: session.credentials,
             negotiated: session.negotiated,
+            layers: session.layers,
             connected: session.connected,
             last_heard: session.last_heard,
             last_heartbeat: session.last_heartbeat,
@@ -229,16 +238,23 @@ impl Shard {
         let index = key.index;
         let Some(session) = self.session_mut(key) else { return };
         session.last_heard = now.time;
+        if self.config.features.auth_required {
+            match self.permission(now, index, &command) {
+                Permission::Given => {}
+                Permission::Refused(error) => return self.fail(index, *error),
+                Permission::Unknown => return self.ask_again(index, command),
+            }
+        }
         match command {
             Command::Publish(publish) => self.publish(now, index, publish),
-            Command::Finish { id } => self.finish(index, id),
+            Command::Finish { id } => self.finish(now, index, id),
             Command::Ready { count } => self.ready(index, count),
             Command::Requeue { id, delay_ms } => self.requeue(now, index, id, delay_ms),
             Command::Touch { id } => self.touch(now, index, id),
             Command::PublishStart { topic } => self.publish_start(now, index, topic),
             Command::Sub { topic, channel } => self.subscribe(now, index, topic, channel),
             Command::Identify { body } => self.identify(now, index, body),
-            Command::Auth { .. } => self.authenticate(index),
+            Command::Auth { secret } => self.authenticate(index, secret),
             Command::Close => self.close(index),
             Command::Nop => {}
         }
@@ -303,6 +319,7 @@ impl Shard {
         let context = Context {
             state: session.state,
             heartbeats: session.negotiated.heartbeat_interval.is_some(),
+            lacks_tls: self.config.features.tls_required && !session.is_tls(),
             limits: &self.config.command_limits,
         };
         (context, &mut self.store.pool)
@@ -348,6 +365,18 @@ impl Shard {
         if leaves || !session.output.is_empty() {
             self.mark_dirty(key.index);
         }
+    }
+
+    /// Marks a session whose connection has something to send that is no output of the session.
+    pub fn mark_for_sending(&mut self, key: SessionKey) {
+        if self.session_mut(key).is_some() {
+            self.mark_dirty(key.index);
+        }
+    }
+
+    /// Memory for output, used before if there is some.
+    pub fn spare_output(&mut self) -> Vec<u8> {
+        self.spare_outputs.pop().unwrap_or_default()
     }
 
     /// Memory of output that has been sent, empty. A little stays with its session, which will
@@ -397,6 +426,7 @@ impl Shard {
             Some(Parked::Subscribe(topic, channel)) => {
                 self.subscribe(now, key.index, topic, channel);
             }
+            Some(Parked::Auth) => self.answer_auth(key.index),
             Some(Parked::PublishStart(topic)) => self.publish_start(now, key.index, &topic),
             Some(Parked::Publish(publish)) => self.publish_owned(now, key.index, publish),
         }

@@ -5,10 +5,12 @@ use super::admin::{
     ChannelStats, GovernedStats, SessionStats, SessionsPage, TopicStats, TopicsPage,
 };
 use super::channel::Channel;
+use super::latency::{Latencies, LatencyConfig, LatencyWindow};
 use super::session::Session;
 use super::shard::Shard;
+use super::time::Now;
 use super::topic::Topic;
-use crate::limits::{STATS_PAGE_ROWS, STATS_PAGE_SCAN};
+use crate::limits::{STATS_LATENCY_ROWS, STATS_PAGE_ROWS, STATS_PAGE_SCAN};
 use crate::protocol::command::State;
 use crate::protocol::name::{ChannelName, TopicName};
 
@@ -17,12 +19,16 @@ impl Shard {
     /// together.
     pub(super) fn topics_page(
         &self,
+        now: Now,
         from: u32,
         topic: Option<TopicName>,
         channel: Option<ChannelName>,
+        with_latencies: bool,
     ) -> TopicsPage {
         let mut page = TopicsPage::default();
         let mut rows = 0;
+        let latency = self.config.latency.as_ref().filter(|_| with_latencies);
+        let rows_per_channel = if latency.is_some() { STATS_LATENCY_ROWS } else { 1 };
         let start = from as usize;
         for (index, slot) in self.topics.iter().enumerate().skip(start) {
             if rows >= STATS_PAGE_ROWS || index - start >= STATS_PAGE_SCAN {
@@ -33,8 +39,8 @@ impl Shard {
             if topic.is_some_and(|name| name != found.name) {
                 continue;
             }
-            let Some(stats) = self.topic_stats(found, channel) else { continue };
-            rows += 1 + stats.channels.len();
+            let Some(stats) = self.topic_stats(now, found, channel, latency) else { continue };
+            rows += 1 + stats.channels.len() * rows_per_channel;
             page.topics.push(stats);
         }
         page
@@ -54,13 +60,25 @@ impl Shard {
         page
     }
 
-    fn topic_stats(&self, topic: &Topic, channel: Option<ChannelName>) -> Option<TopicStats> {
-        let channels: Vec<_> = topic
-            .channels
-            .iter()
-            .map(|slot| &self.channels[*slot as usize])
+    fn topic_stats(
+        &self,
+        now: Now,
+        topic: &Topic,
+        channel: Option<ChannelName>,
+        latency: Option<&LatencyConfig>,
+    ) -> Option<TopicStats> {
+        let all = topic.channels.iter().map(|slot| &self.channels[*slot as usize]);
+        let latencies = |windows: &mut dyn Iterator<Item = &LatencyWindow>| {
+            let config = latency?;
+            Some(Latencies::of(config, now.time, windows))
+        };
+        let channels: Vec<_> = all
+            .clone()
             .filter(|found| channel.is_none_or(|name| name == found.name))
-            .map(Channel::stats)
+            .map(|found| {
+                let own = latencies(&mut found.latency.as_deref().into_iter());
+                ChannelStats { latencies: own.unwrap_or_default(), ..found.stats() }
+            })
             .collect();
         if channel.is_some() && channels.is_empty() {
             return None;
@@ -85,6 +103,8 @@ impl Shard {
                     dead_letter_count: 0,
                 })
             }),
+            latencies: latencies(&mut all.filter_map(|found| found.latency.as_deref()))
+                .unwrap_or_default(),
             channels,
         })
     }
@@ -92,6 +112,7 @@ impl Shard {
     fn session_stats(&self, session: &Session) -> SessionStats {
         let host = || session.peer_host().to_owned();
         let identity = session.identity.as_deref();
+        let grant = session.credentials.as_ref().and_then(|shown| shown.grant());
         let text = |field: Option<&String>| field.cloned().unwrap_or_default();
         SessionStats {
             client_id: identity.map_or_else(host, |identity| identity.client_id.clone()),
@@ -109,9 +130,13 @@ impl Shard {
             finish_count: session.counts.finished,
             requeue_count: session.counts.requeued,
             connected_unix_s: session.connected.0 / 1_000_000_000,
+            layers: session.layers.clone(),
             sample_rate: session.negotiated.sample_rate,
             topology_zone: text(identity.map(|identity| &identity.topology_zone)),
             topology_region: text(identity.map(|identity| &identity.topology_region)),
+            authed: grant.is_some_and(|grant| grant.permission_count() > 0),
+            auth_identity: text(grant.map(|grant| &grant.identity)),
+            auth_identity_url: text(grant.map(|grant| &grant.identity_url)),
             subscription: self.subscription(session),
             publish_counts: session.counts.published.clone(),
         }
@@ -147,6 +172,7 @@ impl Channel {
                     dead_letter_count: self.counts.dead,
                 })
             }),
+            latencies: Latencies::default(),
         }
     }
 }

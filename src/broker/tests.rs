@@ -2,6 +2,7 @@
 //! queues allows, clients that speak real bytes, a clock that only the test moves.
 
 mod auditor;
+mod authorization;
 mod cases;
 mod cases_across;
 mod disks;

@@ -1,12 +1,13 @@
 //! Making a connection: the network, then NSQ's handshake with its layers.
 
-use super::compression::Packer;
+use super::compression::Packing;
 use super::config::Config;
 use super::error::Error;
 use super::handshake::{Handshake, Negotiated, Next, Subscription};
 use super::link::{Link, Stream};
 use super::tls;
 use crate::options::split_host_port;
+use crate::protocol::compression::Compression;
 use rustls::pki_types::ServerName;
 use std::future::poll_fn;
 use std::io;
@@ -108,8 +109,8 @@ async fn open(
                 let stream = wrap_in_tls(&address, link.into_stream(), settings).await?;
                 link = Link::new(Arc::clone(&address), stream, frame_bytes_max);
             }
-            Next::Snappy => link.wrap(Packer::snappy()),
-            Next::Deflate(level) => link.wrap(Packer::deflate(level)),
+            Next::Snappy => link.wrap(Packing::new(Compression::Snappy)),
+            Next::Deflate(level) => link.wrap(Packing::new(Compression::Deflate { level })),
             Next::Done => return Ok((link, handshake.negotiated)),
         }
     }

@@ -2,7 +2,7 @@
 //! socket. It is polled by the task that owns it, and writes once per turn, whatever the turn
 //! brought.
 
-use super::compression::Packer;
+use super::compression::Packing;
 use super::frames::FrameBuffer;
 use bytes::BytesMut;
 use std::future::Future;
@@ -29,7 +29,7 @@ pub(super) struct Link {
     /// Frames that came.
     pub(super) frames: FrameBuffer,
     stream: Box<dyn Stream>,
-    packer: Option<Packer>,
+    packing: Option<Packing>,
     /// The packer may have more to give without a read.
     unpacking: bool,
     /// Packed output.
@@ -47,7 +47,7 @@ impl Link {
             out: Vec::new(),
             frames: FrameBuffer::new(frame_bytes_max),
             stream,
-            packer: None,
+            packing: None,
             unpacking: false,
             wire: Vec::new(),
             sent_bytes: 0,
@@ -56,10 +56,10 @@ impl Link {
     }
 
     /// Puts compression on. What came behind the frame that granted it is compressed already.
-    pub(super) fn wrap(&mut self, mut packer: Packer) {
-        packer.received = self.frames.take_rest();
-        self.unpacking = !packer.received.is_empty();
-        self.packer = Some(packer);
+    pub(super) fn wrap(&mut self, mut packing: Packing) {
+        packing.received = self.frames.take_rest();
+        self.unpacking = !packing.received.is_empty();
+        self.packing = Some(packing);
     }
 
     /// The bare stream, for a layer of its own; this link is of no more use.
@@ -78,17 +78,17 @@ impl Link {
     /// The end of the connection, by its peer's will, the network's, or a fault in its bytes.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         if !self.unpacking {
-            let space = match &mut self.packer {
-                Some(packer) => {
-                    packer.received.reserve(super::frames::READ_BYTES_MIN);
-                    &mut packer.received
+            let space = match &mut self.packing {
+                Some(packing) => {
+                    packing.received.reserve(super::frames::READ_BYTES_MIN);
+                    &mut packing.received
                 }
                 None => self.frames.space(),
             };
             ready!(poll_read(&mut self.stream, space, cx)).map_err(|error| error.to_string())?;
         }
-        if let Some(packer) = &mut self.packer {
-            let unpacked = packer.unpack(self.frames.space());
+        if let Some(packing) = &mut self.packing {
+            let unpacked = packing.unpack(self.frames.space());
             self.unpacking = unpacked.map_err(|error| error.to_string())?;
         }
         Poll::Ready(Ok(()))
@@ -100,14 +100,14 @@ impl Link {
     /// The end of the connection.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if let Some(packer) = &mut self.packer
+            if let Some(packing) = &mut self.packing
                 && !self.out.is_empty()
                 && self.wire.is_empty()
             {
-                packer.pack(&self.out, &mut self.wire);
+                packing.pack(&self.out, &mut self.wire);
                 empty(&mut self.out);
             }
-            let bytes = if self.packer.is_some() { &mut self.wire } else { &mut self.out };
+            let bytes = if self.packing.is_some() { &mut self.wire } else { &mut self.out };
             if bytes.is_empty() {
                 break;
             }

@@ -1,19 +1,28 @@
 //! Auth servers: asked over HTTP or HTTPS what a client may do.
 //!
 //! Each client's question is a task of its own, so that a server that is slow or gone delays only
-//! the clients that wait for it. What a server grants is kept by who asked, for as long as it said.
+//! the clients that wait for it; it ends with its client. What a server grants is kept by who
+//! asked, for as long as it said.
 
 use super::http_client::HttpClient;
 use super::response;
-use crate::broker::grant::{Grant, Patterns};
-use crate::limits::AUTH_AT_ONCE_MAX;
+use super::shards::Shards;
+use super::state::Control;
+use crate::broker::admin::{AdminRequest, ShardIndex};
+use crate::broker::grant::{AuthQuestion, Grant, Patterns};
+use crate::broker::session::SessionKey;
+use crate::limits::{AUTH_AT_ONCE_MAX, AUTH_QUESTIONS_MAX};
 use crate::options::Options;
 use bytes::Bytes;
 use hyper::Method;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
-use tokio::sync::{Mutex, Semaphore};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::time::sleep;
 
 /// Asks the auth servers of `--auth-http-address`.
 pub struct AuthServers {
@@ -24,17 +33,64 @@ pub struct AuthServers {
     turns: Semaphore,
 }
 
-/// What an auth server is told about a client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuthQuestion {
-    /// The client's IP address; empty on a unix socket.
-    pub remote_ip: String,
-    /// Whether the connection is over TLS.
-    pub tls: bool,
-    /// The common name of the client's first certificate; empty without one.
-    pub common_name: String,
-    /// The body of AUTH.
-    pub secret: Vec<u8>,
+/// What a shard wants to know.
+#[derive(Debug)]
+pub struct AuthMail {
+    /// The shard, which gets the answer by mail.
+    pub shard: ShardIndex,
+    /// For whom.
+    pub session: SessionKey,
+    /// The client's address, for the log.
+    pub remote_address: Box<str>,
+    /// What to ask.
+    pub question: Box<AuthQuestion>,
+    /// Ends when the client is gone: nobody wants the answer then.
+    pub gone: oneshot::Receiver<Infallible>,
+}
+
+/// The way of shards' questions to the control thread.
+pub type AuthInbox = mpsc::Sender<AuthMail>;
+
+/// A way for questions, and its end.
+pub fn questions() -> (AuthInbox, mpsc::Receiver<AuthMail>) {
+    mpsc::channel(AUTH_QUESTIONS_MAX)
+}
+
+/// Time between two attempts to tell a shard that does not take mail.
+const ANSWER_RETRY: Duration = Duration::from_millis(100);
+
+/// Answers shards as long as there are any.
+pub(super) async fn serve(
+    servers: AuthServers,
+    control: Arc<Control>,
+    mut questions: mpsc::Receiver<AuthMail>,
+) {
+    let servers = Arc::new(servers);
+    while let Some(mail) = questions.recv().await {
+        let (servers, control) = (Arc::clone(&servers), Arc::clone(&control));
+        tokio::spawn(async move {
+            let AuthMail { shard, session, remote_address, question, gone } = mail;
+            let answer = async {
+                let grant = servers.ask(&question).await;
+                if let Err(reason) = &grant {
+                    tracing::warn!("PROTOCOL(V2): [{remote_address}] AUTH failed {reason}");
+                }
+                tell(&control.shards, shard, session, grant.ok()).await;
+            };
+            tokio::select! {
+                () = answer => {}
+                _ = gone => {}
+            }
+        });
+    }
+}
+
+/// Brings an answer to its shard, however long that takes.
+async fn tell(shards: &Shards, shard: ShardIndex, session: SessionKey, grant: Option<Grant>) {
+    let request = || AdminRequest::Authorize { session, grant: grant.clone().map(Box::new) };
+    while shards.post(shard, request()).await.is_err() {
+        sleep(ANSWER_RETRY).await;
+    }
 }
 
 /// The question as the body of a POST: Go's form values, each a list.

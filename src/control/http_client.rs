@@ -1,7 +1,7 @@
 //! HTTP requests to others: nsqlookupd and auth servers, as NSQ's daemons make them.
 
 use crate::limits::HTTP_ANSWER_BYTES_MAX;
-use crate::options::{Options, TlsVersion, read_roots, split_host_port};
+use crate::options::{Options, native_roots, read_roots, split_host_port};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -59,9 +59,7 @@ impl HttpClient {
             path => read_roots(path)
                 .map_err(|reason| format!("failed to build client TLS config - {reason}"))?,
         };
-        let TlsVersion(lowest) = options.tls_min_version;
-        let versions: &[_] = if lowest > TLS_1_2 { &[&TLS13] } else { &[&TLS12, &TLS13] };
-        Ok(Self::new(options, client_tls(roots, versions)))
+        Ok(Self::new(options, client_tls(roots, options.tls_min_version.and_above())))
     }
 
     fn new(options: &Options, tls: ClientConfig) -> Self {
@@ -145,9 +143,6 @@ impl HttpClient {
     }
 }
 
-/// What TLS itself calls its version 1.2.
-const TLS_1_2: u16 = 0x0303;
-
 fn client_tls(
     roots: RootCertStore,
     versions: &[&'static SupportedProtocolVersion],
@@ -157,14 +152,6 @@ fn client_tls(
         .expect("ring has ciphers for TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth()
-}
-
-/// Those the machine trusts.
-fn native_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // What cannot be read is trusted by nobody; a request that needs it says so.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
 }
 
 /// The same over HTTPS, at the port that the answer names.

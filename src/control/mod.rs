@@ -5,6 +5,7 @@
 //! here costs a shard nothing.
 
 pub mod auth;
+pub mod certificates;
 pub mod health;
 pub mod metadata;
 pub mod shards;
@@ -25,6 +26,7 @@ mod stats;
 mod tests;
 
 pub use crate::http::{HttpListener, listener};
+pub use auth::{AuthInbox, AuthMail, AuthServers};
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
@@ -32,14 +34,15 @@ use crate::http::{body, connections, query, response};
 use crate::log::{DroppedLines, LogFile, LogFilter};
 use crate::options::Options;
 use crate::process;
+use certificates::Certificates;
 use lookupd::Announcer;
 use metadata::{Keeper, MetadataConfig};
 use state::Control;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What the control thread is given.
 pub struct ControlConfig {
@@ -49,6 +52,10 @@ pub struct ControlConfig {
     pub shards: Vec<ShardPort>,
     /// Where HTTP requests come in; `None` when HTTP is disabled.
     pub http: Option<HttpListener>,
+    /// The same over TLS; `None` without a certificate, or when it is disabled.
+    pub https: Option<HttpListener>,
+    /// Whose certificates SIGHUP reads again.
+    pub certificates: Certificates,
     /// The TCP port clients really connect to, −1 for a unix socket.
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
@@ -61,6 +68,8 @@ pub struct ControlConfig {
     pub metadata: MetadataConfig,
     /// How the topics' logs are; the shards tell it.
     pub health: health::Health,
+    /// Whom to ask what clients may do, and the shards' questions; `None` without auth servers.
+    pub auth: Option<(AuthServers, mpsc::Receiver<AuthMail>)>,
     /// Called once, on the control thread, when the shards have what was in the file and it has
     /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
     pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
@@ -74,7 +83,7 @@ pub struct ControlConfig {
 pub struct ControlThread {
     close_http: watch::Sender<bool>,
     /// Ends when the last request has been answered.
-    http_closed: mpsc::Receiver<Infallible>,
+    http_closed: sync_mpsc::Receiver<Infallible>,
     finish: watch::Sender<bool>,
     thread: thread::JoinHandle<()>,
 }
@@ -86,7 +95,7 @@ pub struct ControlThread {
 pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
     let (close_http, close) = watch::channel(false);
     let (finish, finished) = watch::channel(false);
-    let (http, http_closed) = mpsc::channel();
+    let (http, http_closed) = sync_mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
@@ -126,18 +135,19 @@ impl ControlThread {
 struct Orders {
     close_http: watch::Receiver<bool>,
     /// Dropped when the last request has been answered.
-    http: mpsc::Sender<Infallible>,
+    http: sync_mpsc::Sender<Infallible>,
     finish: watch::Receiver<bool>,
 }
 
 async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders: Orders) {
-    let http_port = config.http.as_ref().map_or(0, HttpListener::port);
+    let port = |listener: &Option<_>| listener.as_ref().map_or(0, HttpListener::port);
+    let (http_port, https_port) = (port(&config.http), port(&config.https));
     let changed = config.metadata.changed.clone();
     let (keeper, persist) = Keeper::new(config.metadata.file, config.metadata.changed);
     let control = Arc::new(Control::new(
         config.options,
         config.shards,
-        state::Ports { tcp: config.tcp_port, http: http_port },
+        state::Ports { tcp: config.tcp_port, http: http_port, https: https_port },
         (config.log_filter, config.dropped_lines.clone()),
         persist,
         config.health,
@@ -150,28 +160,40 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     }
     let shards = Arc::clone(&control);
     let keeper = tokio::spawn(async move { keeper.run(&shards.shards, orders.finish).await });
+    let stop = orders.close_http.clone();
     let http = config.http.map(|listener| {
         tracing::info!("HTTP: listening on {}", listener.address());
-        let stop = orders.close_http.clone();
+        let router = routes::plain_router(Arc::clone(&control));
+        tokio::spawn(connections::serve(listener, router, stop.clone()))
+    });
+    let https = config.https.map(|listener| {
+        tracing::info!("HTTPS: listening on {}", listener.address());
         let router = routes::router(Arc::clone(&control));
-        tokio::spawn(connections::serve(listener, router, stop))
+        let tls = config.certificates.offered();
+        tokio::spawn(connections::serve_tls(listener, tls, router, stop.clone()))
     });
     if let Some(dropped) = config.dropped_lines {
         tokio::spawn(process::report_dropped_lines(dropped));
     }
     let watched = Arc::clone(&control);
     tokio::spawn(async move { systemd::feed_watchdog(&watched.shards).await });
+    if let Some((servers, questions)) = config.auth {
+        tokio::spawn(auth::serve(servers, Arc::clone(&control), questions));
+    }
     let announcer = Announcer::new(Arc::clone(&control), changed);
     let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
     let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
     let on_stop = config.on_stop;
+    let on_hang_up = || hang_up(&config.log_file, &config.certificates, &control);
     tokio::select! {
-        signal = signals.until_stop(&config.log_file) => on_stop(signal),
+        signal = signals.until_stop(on_hang_up) => {
+            on_stop(signal);
+        }
         _ = orders.close_http.wait_for(|close| *close) => {}
     }
     // A sender that is gone counts as the order to stop.
     let _ = orders.close_http.wait_for(|close| *close).await;
-    if let Some(http) = http {
+    for http in [http, https].into_iter().flatten() {
         http.await.expect("a panic of a task ends the process");
     }
     announcer.await.expect("a panic of a task ends the process");
@@ -179,6 +201,12 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     drop(orders.http);
     let keeper = keeper.await.expect("a panic of a task ends the process");
     keeper.persist(&control.shards).await;
+}
+
+/// SIGHUP: files that may be others by now are opened again.
+fn hang_up(log_file: &LogFile, certificates: &Certificates, control: &Control) {
+    signals::reopen(log_file);
+    certificates.read_again(&control.options.borrow());
 }
 
 /// Has the shards create what the file named, and writes it again.

@@ -1,8 +1,10 @@
 //! nsqd's table of endpoints.
 
+use super::response::Reply;
 use super::state::Control;
 use super::{config, entities, node, publish, stats};
 use crate::http::routes::{self, route, unlogged};
+use crate::options::TlsRequired;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{get, post, put};
@@ -30,6 +32,15 @@ static ROUTES: [Route; 18] = [
     route(Method::GET, "/config/{name}", || get(config::read)),
     route(Method::PUT, "/config/{name}", || put(config::change)),
 ];
+
+/// What is served without TLS: everything, or one answer to all, as `--tls-required` says.
+pub(super) fn plain_router(control: Arc<Control>) -> Router {
+    if control.options.borrow().tls_required != TlsRequired::Yes {
+        return router(control);
+    }
+    let https_port = control.ports.https;
+    Router::new().fallback(async move || Reply::TlsRequired { https_port })
+}
 
 /// The whole HTTP API.
 pub(super) fn router(control: Arc<Control>) -> Router {

@@ -48,17 +48,18 @@ impl Signals {
     }
 
     /// Obeys each SIGHUP until something asks the daemon to stop.
-    pub(super) async fn until_stop(&mut self, log_file: &LogFile) -> StopSignal {
+    pub(super) async fn until_stop(&mut self, on_hang_up: impl Fn()) -> StopSignal {
         loop {
             match self.next().await {
                 Signal::Stop(signal) => return signal,
-                Signal::HangUp => reopen(log_file),
+                Signal::HangUp => on_hang_up(),
             }
         }
     }
 }
 
-fn reopen(log_file: &LogFile) {
+/// Opens the log's file again.
+pub(super) fn reopen(log_file: &LogFile) {
     let path = log_file.path().map(|path| path.display().to_string());
     match (log_file.reopen(), path) {
         (Ok(()), Some(path)) => tracing::info!("SIGHUP: log file {path} opened again"),

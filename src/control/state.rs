@@ -17,6 +17,8 @@ pub(super) struct Ports {
     pub(super) tcp: i32,
     /// −1 for a unix socket, 0 when HTTP is disabled.
     pub(super) http: i32,
+    /// 0 when there is no HTTPS.
+    pub(super) https: i32,
 }
 
 /// Shared by every request.

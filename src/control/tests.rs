@@ -42,11 +42,14 @@ impl Daemon {
         let (signal, signals) = mpsc::channel();
         let (ready, loaded) = mpsc::channel();
         let config = ControlConfig {
+            https: None,
+            certificates: Certificates::read(&Options::default()).unwrap(),
             health: crate::control::health::Health::default(),
             options,
             shards: ports,
             http: Some(http),
             tcp_port: 4150,
+            auth: None,
             log_filter: None,
             log_file: LogFile::default(),
             dropped_lines: None,

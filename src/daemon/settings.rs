@@ -3,13 +3,15 @@
 use crate::broker::Features;
 use crate::broker::admin::ShardIndex;
 use crate::broker::eligible::Proximity;
+use crate::broker::latency::LatencyConfig;
 use crate::broker::session::Negotiated;
 use crate::broker::shard::ShardConfig;
 use crate::broker::time::Span;
 use crate::limits::{
     HEARTBEAT_INTERVAL_DEFAULT, LOG_SEGMENT_SPARE_BYTES, OUTPUT_BUFFER_BYTES_DEFAULT,
+    UPGRADE_TIME_MAX,
 };
-use crate::options::{Options, VERSION};
+use crate::options::{Options, TlsRequired, VERSION};
 use crate::protocol::identify::IdentifyLimits;
 use ringmain_storage::buffer::BLOCK_BYTES;
 use ringmain_storage::log::LogOptions;
@@ -38,6 +40,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
         budget_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
         max_channel_consumers: options.max_channel_consumers,
         max_message_timeout: span(options.max_msg_timeout),
+        latency: latency(options),
         defaults: Negotiated {
             heartbeat_interval: Some(span(HEARTBEAT_INTERVAL_DEFAULT)),
             message_timeout: span(options.msg_timeout),
@@ -57,7 +60,13 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
         features: Features {
             version: VERSION,
             max_msg_timeout_ms: ms(options.max_msg_timeout),
-            max_deflate_level: u64::try_from(options.max_deflate_level).unwrap_or_default(),
+            tls: !options.tls_cert.is_empty(),
+            tls_required: options.tls_required != TlsRequired::No,
+            snappy: options.snappy,
+            deflate: options.deflate,
+            max_deflate_level: u8::try_from(options.max_deflate_level).expect("it was checked"),
+            upgrade_time: span(UPGRADE_TIME_MAX),
+            auth_required: !options.auth_http_addresses.is_empty(),
             topology_region: options.topology_region.clone(),
             topology_zone: options.topology_zone.clone(),
             topology_aware: options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE),
@@ -75,6 +84,13 @@ fn log_options(options: &Options) -> LogOptions {
     let asked = options.max_bytes_per_file.next_multiple_of(BLOCK_BYTES as u64);
     let max = defaults.segment_bytes_max.min(asked).clamp(first, SEGMENT_BYTES_MAX);
     LogOptions { segment_bytes_first: first, segment_bytes_max: max, ..defaults }
+}
+
+/// What is reported of processing times, if anything.
+fn latency(options: &Options) -> Option<LatencyConfig> {
+    let quantiles = options.e2e_processing_latency_percentiles.clone();
+    let window = span(options.e2e_processing_latency_window_time);
+    (!quantiles.is_empty()).then_some(LatencyConfig { quantiles, window })
 }
 
 fn span(duration: Duration) -> Span {

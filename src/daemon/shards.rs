@@ -3,9 +3,10 @@
 use super::listeners::TcpSide;
 use super::{Event, ShardPort, settings, shard_failed};
 use crate::broker::shard::{Shard, ShardConfig};
-use crate::control::ControlMail;
+use crate::control::certificates::OfferedTls;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, Removal};
+use crate::control::{AuthInbox, ControlMail};
 use crate::limits::{CONTROL_MAIL_MAX, MAILBOX_CAPACITY};
 use crate::options::Options;
 use crate::reactor::mailbox::{Mailboxes, mesh};
@@ -41,6 +42,10 @@ pub(super) struct Shared {
     pub(super) removals: Sender<Removal>,
     /// To be told how the logs are.
     pub(super) health: Health,
+    /// The TLS that clients are offered.
+    pub(super) tls: OfferedTls,
+    /// To whoever asks auth servers.
+    pub(super) auth: Option<AuthInbox>,
 }
 
 /// Starts a thread per shard, and returns when all their reactors are ready.
@@ -149,6 +154,8 @@ impl Seat {
             data_path: self.shared.data_path,
             removals: self.shared.removals,
             health: self.shared.health,
+            tls: self.shared.tls,
+            auth: self.shared.auth,
         };
         EventLoop::new(parts).run().map_err(|error| format!("io_uring failed - {error}"))
     }

@@ -3,13 +3,14 @@
 use super::listener::{HttpListener, peer_name};
 use crate::limits::{
     HTTP_BUFFER_BYTES_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIME_MAX, HTTP_HEADERS_MAX,
-    HTTP_IDLE_TIME_MAX, HTTP_STOP_TIME_MAX,
+    HTTP_IDLE_TIME_MAX, HTTP_STOP_TIME_MAX, UPGRADE_TIME_MAX,
 };
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 
 /// The other end of a connection, as the access log names it.
 #[derive(Debug, Clone)]
@@ -28,7 +30,26 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Accepts and serves connections until told to stop, then lets requests in progress finish for
 /// a bounded time.
-pub(crate) async fn serve(listener: HttpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: HttpListener, router: Router, stop: watch::Receiver<bool>) {
+    accept_all(listener, None, router, stop).await;
+}
+
+/// The same over TLS: the one that is offered when a client comes.
+pub(crate) async fn serve_tls(
+    listener: HttpListener,
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    accept_all(listener, Some(tls), router, stop).await;
+}
+
+async fn accept_all(
+    listener: HttpListener,
+    tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let listener = match Acceptor::new(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -49,10 +70,17 @@ pub(crate) async fn serve(listener: HttpListener, router: Router, mut stop: watc
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = graceful.watch(connection(stream, peer, router.clone()));
+                let (router, watcher) = (router.clone(), graceful.watcher());
+                let offered = tls.as_ref().map(|tls| tls.borrow().clone());
                 tokio::spawn(async move {
-                    // What goes wrong on one connection concerns only its client, who sees it.
-                    let _ = connection.await;
+                    let stream = match offered {
+                        None => Some(stream),
+                        Some(offered) => shake_hands(stream, offered, &peer).await,
+                    };
+                    if let Some(stream) = stream {
+                        // What goes wrong on one connection concerns only its client, who sees it.
+                        let _ = watcher.watch(connection(stream, peer, router)).await;
+                    }
                     drop(place);
                 });
             }
@@ -65,6 +93,26 @@ pub(crate) async fn serve(listener: HttpListener, router: Router, mut stop: watc
     tracing::info!("HTTP: closing {}", listener.address);
     drop(listener);
     let _ = tokio::time::timeout(HTTP_STOP_TIME_MAX, graceful.shutdown()).await;
+}
+
+/// TLS over a stream; `None` when the peer does not get there.
+async fn shake_hands(
+    stream: Stream,
+    offered: Option<Arc<ServerConfig>>,
+    peer: &Peer,
+) -> Option<Stream> {
+    let accepting = TlsAcceptor::from(offered?).accept(stream);
+    match tokio::time::timeout(UPGRADE_TIME_MAX, accepting).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::warn!("http: TLS handshake error from {}: {error}", peer.0);
+            None
+        }
+        Err(_) => {
+            tracing::warn!("http: TLS handshake error from {}: i/o timeout", peer.0);
+            None
+        }
+    }
 }
 
 /// One connection under its limits.

@@ -1,13 +1,12 @@
 //! Answers of the HTTP API: NSQ's headers, error bodies and JSON.
 
+pub(crate) use crate::protocol::go_json::json;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter};
-use std::io;
 
 /// A request that succeeded.
 #[derive(Debug)]
@@ -24,6 +23,11 @@ pub(crate) enum Reply {
     Metrics(String),
     /// A JSON document.
     Json(Vec<u8>),
+    /// Refused without TLS: where there is some.
+    TlsRequired {
+        /// 0 for nowhere.
+        https_port: i32,
+    },
 }
 
 /// A request that failed: the status and NSQ's text.
@@ -65,6 +69,11 @@ impl IntoResponse for Reply {
                 ([(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)], text).into_response()
             }
             Self::Metrics(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
+            Self::TlsRequired { https_port } => {
+                let body =
+                    format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {https_port}}}");
+                (StatusCode::FORBIDDEN, Self::Json(body.into_bytes())).into_response()
+            }
             Self::Json(bytes) => {
                 ([(CONTENT_TYPE, JSON), (NSQ_CONTENT_TYPE, NSQ_VERSION)], bytes).into_response()
             }
@@ -85,45 +94,5 @@ impl IntoResponse for Fault {
             response.extensions_mut().insert(reason);
         }
         response
-    }
-}
-
-/// JSON as Go writes it: compact, with characters that mean something to HTML escaped.
-pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, HtmlSafe);
-    value.serialize(&mut serializer).expect("values are plain structs and memory takes all bytes");
-    bytes
-}
-
-struct HtmlSafe;
-
-impl Formatter for HtmlSafe {
-    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
-    where
-        W: ?Sized + io::Write,
-    {
-        let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
-        let mut rest = fragment;
-        while let Some(at) = rest.find(special) {
-            let (plain, from) = rest.split_at(at);
-            let character = from.chars().next().expect("find gives the start of a character");
-            CompactFormatter.write_string_fragment(writer, plain)?;
-            write!(writer, "\\u{:04x}", u32::from(character))?;
-            rest = &from[character.len_utf8()..];
-        }
-        CompactFormatter.write_string_fragment(writer, rest)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_escapes_what_html_would_read() {
-        let text = json(&["<a href=\"x\">&\u{2028}é\n</a>"]);
-        let expected = r#"["\u003ca href=\"x\"\u003e\u0026\u2028é\n\u003c/a\u003e"]"#;
-        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

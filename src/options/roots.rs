@@ -4,6 +4,14 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+/// Those the machine trusts.
+pub fn native_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // What cannot be read is trusted by nobody; a connection that needs it says so.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
 /// Reads the certificates of a PEM file. As in Go, what is none in it is passed over as long as
 /// there is one at all.
 ///

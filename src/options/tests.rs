@@ -148,14 +148,17 @@ fn options_that_cannot_run_are_fatal() {
             &["--tls-client-auth-policy=require"],
             "cannot require TLS client connections without TLS key and cert",
         ),
-        (&["--tls-cert=c"], "--tls-cert is set, but this version has no TLS; run it without"),
         (
-            &["--tls-key=k", "--tls-required"],
-            "--tls-key is set, but this version has no TLS; run it without",
+            &["--tls-cert=/nonexistent"],
+            "failed to build TLS config - open /nonexistent: no such file or directory",
         ),
         (
-            &["--auth-http-address=a:1"],
-            "--auth-http-address is set, but this version has no AUTH; run it without",
+            &["--tls-key=k", "--tls-required"],
+            "failed to build TLS config - open : no such file or directory",
+        ),
+        (
+            &["--tls-cert=/dev/null", "--tls-key=/dev/null"],
+            "failed to build TLS config - tls: failed to find any PEM data in certificate input",
         ),
         (
             &["--tls-root-ca-file=/nonexistent", "--auth-http-request-method=put"],

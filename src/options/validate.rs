@@ -1,30 +1,15 @@
 //! What makes a set of options unfit to run, and which options have no effect.
 
-use super::{Exit, ListenAddress, Options, TlsRequired, read_roots};
+use super::{Exit, ListenAddress, Options, TlsRequired, read_roots, server_tls};
 use crate::limits::{LOOKUPS_MAX, SHARDS_MAX};
 use serde_json::Value;
 use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 11] = [
-    ("auth_http_request_method", NO_AUTH),
-    ("https_address", NO_TLS),
-    ("tls_min_version", NO_TLS),
-    ("tls_root_ca_file", NO_TLS),
-    ("deflate", NO_COMPRESSION),
-    ("max_deflate_level", NO_COMPRESSION),
-    ("snappy", NO_COMPRESSION),
-    ("queue_scan_selection_count", NO_SCAN),
-    ("queue_scan_worker_pool_max", NO_SCAN),
-    ("e2e_processing_latency_percentiles", NO_PERCENTILES),
-    ("e2e_processing_latency_window_time", NO_PERCENTILES),
-];
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 2] =
+    [("queue_scan_selection_count", NO_SCAN), ("queue_scan_worker_pool_max", NO_SCAN)];
 
-const NO_AUTH: &str = "auth servers are not supported yet";
-const NO_TLS: &str = "TLS is not supported yet";
-const NO_COMPRESSION: &str = "compression is not supported yet";
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
-const NO_PERCENTILES: &str = "processing times are not measured yet";
 
 /// Checks the options, in NSQ's order of evaluation, and completes them.
 pub(super) fn validate(mut options: Options) -> Result<Options, Exit> {
@@ -61,22 +46,17 @@ fn check(options: &Options) -> Result<(), String> {
 
 /// Running without the protection that was asked for would be worse than not running.
 fn check_security(options: &Options) -> Result<(), String> {
-    let asked = [("--tls-cert", &options.tls_cert), ("--tls-key", &options.tls_key)];
-    if let Some((flag, _)) = asked.iter().find(|(_, value)| !value.is_empty()) {
-        return Err(format!("{flag} is set, but this version has no TLS; run it without"));
-    }
+    let tls = server_tls(options);
+    let tls = tls.map_err(|reason| format!("failed to build TLS config - {reason}"))?;
     require(
-        options.tls_required == TlsRequired::No,
+        tls.is_some() || options.tls_required == TlsRequired::No,
         "cannot require TLS client connections without TLS key and cert",
     )?;
     if !options.tls_root_ca_file.is_empty() {
         read_roots(&options.tls_root_ca_file)
             .map_err(|reason| format!("failed to build client TLS config - {reason}"))?;
     }
-    require(
-        options.auth_http_addresses.is_empty(),
-        "--auth-http-address is set, but this version has no AUTH; run it without",
-    )
+    Ok(())
 }
 
 fn check_numbers(options: &Options) -> Result<(), String> {
@@ -90,6 +70,10 @@ fn check_numbers(options: &Options) -> Result<(), String> {
     require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
     require(options.max_bytes_per_file > 0, "--max-bytes-per-file must be positive")?;
     require(!options.sync_timeout.is_zero(), "--sync-timeout must be positive")?;
+    require(
+        !options.e2e_processing_latency_window_time.is_zero(),
+        "--e2e-processing-latency-window-time must be positive",
+    )?;
     require(options.memory_budget > 0, "--memory-budget must be positive")?;
     if !options.statsd_address.is_empty() {
         let interval = options.statsd_interval > Duration::from_secs(1);

@@ -15,7 +15,8 @@ use super::error::ProtocolError;
 use super::name::TopicName;
 use super::slab::{OverBudget, SlabPool};
 use crate::limits::{
-    CARRY_BODY_BYTES_MAX, CARRY_IDLE_BYTES_MAX, COMMAND_LINE_BYTES_MAX, SLAB_BYTES,
+    AUTH_SECRET_BYTES_MAX, CARRY_BODY_BYTES_MAX, CARRY_IDLE_BYTES_MAX, COMMAND_LINE_BYTES_MAX,
+    SLAB_BYTES,
 };
 
 const MAGIC: &[u8; 4] = b"  V2";
@@ -27,6 +28,8 @@ pub struct Context<'c> {
     pub state: State,
     /// Whether the connection has heartbeats, without which SUB is refused.
     pub heartbeats: bool,
+    /// Whether TLS is required and not there: only IDENTIFY is allowed.
+    pub lacks_tls: bool,
     /// The limits in force.
     pub limits: &'c CommandLimits,
 }
@@ -388,6 +391,7 @@ fn check_size(
 ) -> Result<usize, ProtocolError> {
     let max = match command {
         CommandName::Pub | CommandName::Dpub => limits.max_msg_size,
+        CommandName::Auth => limits.max_body_size.min(AUTH_SECRET_BYTES_MAX),
         _ => limits.max_body_size,
     };
     match usize::try_from(size) {

@@ -1,9 +1,12 @@
-//! JSON objects read by Go's rules: keys match without regard to case, `null` and unknown keys are
-//! skipped, the last of equal keys counts, and a wrong type anywhere refuses the whole.
+//! JSON by Go's rules. Read: keys match without regard to case, `null` and unknown keys are
+//! skipped, the last of equal keys counts, and a wrong type anywhere refuses the whole. Written:
+//! [`json`].
 
+use serde::Serialize;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::ser::{CompactFormatter, Formatter};
 use serde_json::value::RawValue;
-use std::fmt;
+use std::{fmt, io};
 
 /// Reads an object: calls `set` with each key, folded to lower case, and its value as JSON text.
 /// `None` when the bytes are no object, or when `set` gives `None` for a value of the wrong type.
@@ -86,5 +89,45 @@ impl<'de> Deserialize<'de> for Text {
             }
         }
         deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// JSON as Go writes it: compact, with characters that mean something to HTML escaped.
+pub fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, HtmlSafe);
+    value.serialize(&mut serializer).expect("values are plain structs and memory takes all bytes");
+    bytes
+}
+
+struct HtmlSafe;
+
+impl Formatter for HtmlSafe {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        let mut rest = fragment;
+        while let Some(at) = rest.find(special) {
+            let (plain, from) = rest.split_at(at);
+            let character = from.chars().next().expect("find gives the start of a character");
+            CompactFormatter.write_string_fragment(writer, plain)?;
+            write!(writer, "\\u{:04x}", u32::from(character))?;
+            rest = &from[character.len_utf8()..];
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_escapes_what_html_would_read() {
+        let text = json(&["<a href=\"x\">&\u{2028}é\n</a>"]);
+        let expected = r#"["\u003ca href=\"x\"\u003e\u0026\u2028é\n\u003c/a\u003e"]"#;
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

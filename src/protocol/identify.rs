@@ -57,6 +57,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The deflate level for this client: what it wishes if it asks for deflate, else NSQ's
+    /// default, and never more than `max`.
+    pub fn deflate_level(&self, max: u8) -> u8 {
+        let wished = if self.deflate { u8::try_from(self.deflate_level.min(9)).ok() } else { None };
+        wished.filter(|level| *level > 0).unwrap_or(DEFLATE_LEVEL_DEFAULT).min(max)
+    }
+
     /// Decodes and checks the body of an IDENTIFY.
     ///
     /// # Errors
@@ -68,6 +75,9 @@ impl Settings {
         wishes.check(limits)
     }
 }
+
+/// The level NSQ reports and uses unless the client wishes another one.
+const DEFLATE_LEVEL_DEFAULT: u8 = 6;
 
 /// The document as decoded, before its values are checked. Absent is zero, as in Go.
 #[derive(Default)]
@@ -177,8 +187,16 @@ pub struct Reply<'r> {
     pub max_msg_timeout_ms: u64,
     /// In force for this client, in milliseconds.
     pub msg_timeout_ms: u64,
+    /// Whether TLS follows.
+    pub tls_v1: bool,
+    /// Whether deflate follows.
+    pub deflate: bool,
+    /// The level of deflate, or the one it would have.
+    pub deflate_level: u8,
     /// `--max-deflate-level`.
-    pub max_deflate_level: u64,
+    pub max_deflate_level: u8,
+    /// Whether snappy follows.
+    pub snappy: bool,
     /// In force for this client, in percent.
     pub sample_rate: u8,
     /// Whether an auth server is configured.
@@ -193,11 +211,7 @@ pub struct Reply<'r> {
     pub topology_zone: &'r str,
 }
 
-/// The level NSQ reports and uses unless the client wishes another one.
-const DEFLATE_LEVEL_DEFAULT: u64 = 6;
-
-/// The reply as JSON, keys in NSQ's order. TLS and compression are not available, so the deflate
-/// level is the one NSQ reports without it.
+/// The reply as JSON, keys in NSQ's order.
 pub fn response_json(reply: &Reply<'_>) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Document<'r> {
@@ -207,8 +221,8 @@ pub fn response_json(reply: &Reply<'_>) -> Vec<u8> {
         msg_timeout: u64,
         tls_v1: bool,
         deflate: bool,
-        deflate_level: u64,
-        max_deflate_level: u64,
+        deflate_level: u8,
+        max_deflate_level: u8,
         snappy: bool,
         sample_rate: u8,
         auth_required: bool,
@@ -222,11 +236,11 @@ pub fn response_json(reply: &Reply<'_>) -> Vec<u8> {
         version: reply.version,
         max_msg_timeout: reply.max_msg_timeout_ms,
         msg_timeout: reply.msg_timeout_ms,
-        tls_v1: false,
-        deflate: false,
-        deflate_level: DEFLATE_LEVEL_DEFAULT.min(reply.max_deflate_level),
+        tls_v1: reply.tls_v1,
+        deflate: reply.deflate,
+        deflate_level: reply.deflate_level,
         max_deflate_level: reply.max_deflate_level,
-        snappy: false,
+        snappy: reply.snappy,
         sample_rate: reply.sample_rate,
         auth_required: reply.auth_required,
         output_buffer_size: reply.output_buffer_size,

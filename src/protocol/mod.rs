@@ -26,6 +26,8 @@ pub mod frame;
 
 pub mod output;
 
+pub mod compression;
+
 pub mod error;
 
 mod quote;

@@ -1,10 +1,13 @@
-//! One socket of a shard: its decoder, what was received and may not be decoded yet, and what is
-//! outstanding in the reactor.
+//! One socket of a shard: its layers, its decoder, what was received and may not be decoded yet,
+//! and what is outstanding in the reactor.
 
+use super::layers::Layers;
 use crate::broker::admin::ShardIndex;
 use crate::broker::session::SessionKey;
 use crate::protocol::decoder::Decoder;
 use crate::reactor::Token;
+use std::convert::Infallible;
+use tokio::sync::oneshot;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub struct Connection {
     /// The client's state, in the broker.
     pub(super) session: SessionKey,
     pub(super) decoder: Decoder,
+    /// TLS and compression, if the client has asked for any.
+    pub(super) layers: Option<Box<Layers>>,
     /// Received while the session took no commands; decoded before anything newer.
     pub(super) stash: Vec<u8>,
     pub(super) receive: Receive,
@@ -21,6 +26,8 @@ pub struct Connection {
     pub(super) sending: bool,
     /// It is in the loop's list of connections to decode on.
     pub(super) resuming: bool,
+    /// While an auth server is asked about it; dropped with the connection, it ends the question.
+    pub(super) asking: Option<oneshot::Sender<Infallible>>,
     /// Where it goes as soon as nothing is outstanding.
     pub(super) moving: Option<ShardIndex>,
 }
@@ -45,12 +52,24 @@ impl Connection {
             token,
             session,
             decoder,
+            layers: None,
             stash: Vec::new(),
             receive: Receive::Stopped,
             sending: false,
             resuming: false,
+            asking: None,
             moving: None,
         }
+    }
+
+    /// Whether something was received and not decoded.
+    pub(super) fn holds_input(&self) -> bool {
+        !self.stash.is_empty() || self.layers.as_ref().is_some_and(|layers| layers.holds_input())
+    }
+
+    /// Whether its layers have something to send.
+    pub(super) fn has_wire(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| !layers.wire.is_empty())
     }
 
     /// Whether nothing can come of the receiving side any more, until it is started again.

@@ -4,14 +4,17 @@ use super::clock::Clock;
 use super::connection::Connection;
 use super::mail::{MovedConnection, ShardMail};
 use super::stage::{DaemonStage, Stage};
+use super::upgrade::Allowance;
 use crate::broker::action::{Action, Notice};
 use crate::broker::admin::{AdminReply, ShardIndex};
+use crate::broker::grant::AuthQuestion;
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
-use crate::control::ControlMail;
+use crate::control::certificates::OfferedTls;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, Removal};
+use crate::control::{AuthInbox, AuthMail, ControlMail};
 use crate::limits::{CONTROL_MAIL_PER_TURN, MAIL_PER_TURN, OUTBOX_RETRY};
 use crate::reactor::mailbox::Mailboxes;
 use crate::reactor::{Completion, Token, Uring};
@@ -53,6 +56,10 @@ pub struct ShardParts {
     pub removals: Sender<Removal>,
     /// To be told how the logs are.
     pub health: Health,
+    /// The TLS that clients are offered; another one after the certificate was read again.
+    pub tls: OfferedTls,
+    /// To whoever asks auth servers.
+    pub auth: Option<AuthInbox>,
 }
 
 /// See the module's text.
@@ -72,6 +79,10 @@ pub struct EventLoop {
     pub(super) data_path: PathBuf,
     pub(super) removals: Sender<Removal>,
     health: Health,
+    pub(super) tls: OfferedTls,
+    /// What layers may still cost in this turn.
+    pub(super) allowance: Allowance,
+    auth: Option<AuthInbox>,
     /// Why the daemon cannot start.
     pub(super) failure: Option<io::Error>,
     /// The shard that gets the next spread socket.
@@ -112,6 +123,9 @@ impl EventLoop {
             data_path: parts.data_path,
             removals: parts.removals,
             health: parts.health,
+            tls: parts.tls,
+            allowance: Allowance::default(),
+            auth: parts.auth,
             failure: None,
             spread_next: 0,
             now,
@@ -159,6 +173,7 @@ impl EventLoop {
     /// One turn. Returns whether the next may wait: nothing is left to do right away.
     fn turn(&mut self) -> bool {
         self.now = self.clock.read();
+        self.allowance = Allowance::default();
         self.shard.new_topics_wait = !self.loading && self.metadata.do_new_topics_wait();
         while let Some(completion) = self.reactor.next() {
             self.complete(completion);
@@ -256,6 +271,7 @@ impl EventLoop {
                 self.remove_log(key, topic);
             }
             Action::FindLog { topic, name } => self.find_log(topic, name),
+            Action::Authorize(session, question) => self.ask_auth_server(session, question),
             Action::Notice(notice) => {
                 super::notices::log(&notice);
                 if let Notice::LogState(topic, state) = &notice {
@@ -265,6 +281,7 @@ impl EventLoop {
                     super::notices::mark(&notice, &self.metadata);
                 }
             }
+            Action::Upgrade(key, upgrade) => self.begin_upgrade(key, upgrade),
             Action::Resume(key) => self.schedule_resume(key),
             Action::Move(key, home) => self.begin_move(key, home),
             Action::Close(key) => self.cut_off(key),
@@ -274,6 +291,20 @@ impl EventLoop {
                     let _ = asker.send(reply);
                 }
             }
+        }
+    }
+
+    /// Asks what a client may do. The question ends with its connection.
+    fn ask_auth_server(&mut self, session: SessionKey, question: Box<AuthQuestion>) {
+        let (alive, gone) = oneshot::channel();
+        let Some(connection) = self.connection_of(session) else { return };
+        connection.asking = Some(alive);
+        let Some(client) = self.shard.session_mut(session) else { return };
+        let remote_address = client.remote_address.clone();
+        let shard = self.shard.config.index;
+        let mail = AuthMail { shard, session, remote_address, question, gone };
+        if self.auth.as_ref().is_none_or(|inbox| inbox.try_send(mail).is_err()) {
+            self.shard.authorize(self.now, session, None);
         }
     }
 

@@ -4,6 +4,7 @@
 use super::connection::Connection;
 use super::event_loop::EventLoop;
 use crate::broker::session::{Input, SessionKey};
+use crate::protocol::output::Output;
 use crate::reactor::{Errno, SendBuffer, Token};
 
 impl EventLoop {
@@ -43,17 +44,21 @@ impl EventLoop {
 
     fn flush_one(&mut self, key: SessionKey) {
         let Some(connection) = self.connection_of(key) else { return };
-        let (token, stashed) = (connection.token, !connection.stash.is_empty());
+        let (token, stashed) = (connection.token, connection.holds_input());
+        let is_layered = connection.layers.is_some();
         if connection.sending {
             return;
         }
         let Some(session) = self.shard.session_mut(key) else { return };
-        if session.output.is_empty() {
-            let ended = session.input == Input::Closed && session.is_answered();
-            return if ended { self.close(token) } else { self.try_depart(token) };
-        }
         let last = session.input == Input::Closed && session.is_answered();
-        let output = std::mem::take(&mut session.output);
+        let mut output = std::mem::take(&mut session.output);
+        if is_layered {
+            self.put_through(key, &mut output, last);
+        }
+        if output.is_empty() {
+            self.shard.recycle_output(key, output.bytes);
+            return if last { self.close(token) } else { self.try_depart(token) };
+        }
         if self.reactor.send(token, SendBuffer::from(output)).is_err() {
             return self.drop_connection(token);
         }
@@ -68,6 +73,24 @@ impl EventLoop {
         if stashed {
             self.schedule_resume(key);
         }
+    }
+
+    /// Makes of a session's output what goes over the wire, if its connection has layers.
+    fn put_through(&mut self, key: SessionKey, output: &mut Output, last: bool) {
+        let spare = self.shard.spare_output();
+        let Some(layers) = self.connection_of(key).and_then(|found| found.layers.as_mut()) else {
+            return;
+        };
+        if layers.wire.capacity() == 0 {
+            layers.wire = spare;
+        }
+        layers.send(output);
+        if last {
+            layers.end();
+        }
+        // What was output is the next wire, or somebody else's output.
+        let emptied = std::mem::replace(&mut output.bytes, std::mem::take(&mut layers.wire));
+        self.shard.recycle_output(key, emptied);
     }
 
     /// The session was cut off by the broker.

@@ -1,6 +1,7 @@
 //! What travels between the threads of shards: the broker's mail, and connections with their
 //! sockets.
 
+use super::layers::Layers;
 use crate::broker::mail::Mail;
 use crate::broker::session::MovedSession;
 use std::os::fd::OwnedFd;
@@ -23,6 +24,8 @@ pub struct MovedConnection {
     pub(super) socket: OwnedFd,
     /// The client's state.
     pub(super) session: MovedSession,
+    /// TLS and compression, between two of the client's commands.
+    pub(super) layers: Option<Box<Layers>>,
     /// Received, not decoded yet.
     pub(super) stash: Vec<u8>,
     /// The peer has closed its sending side.

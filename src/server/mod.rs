@@ -10,12 +10,14 @@ pub mod event_loop;
 
 mod figures;
 mod flush;
+mod layers;
 mod logs;
 mod mail;
 mod notices;
 mod receive;
 mod stage;
 mod transfer;
+mod upgrade;
 
 pub use event_loop::{EventLoop, ShardParts};
 pub use mail::ShardMail;

@@ -19,10 +19,21 @@ pub(super) fn mark(notice: &Notice, changed: &MetadataChanged) {
     changed.note(if lasting { Change::Lasting } else { Change::Ephemeral });
 }
 
+/// In development builds a topic of the name in this variable breaks an invariant, so that a test
+/// sees what becomes of the daemon.
+const PANIC_AT_TOPIC: &str = "RINGMAIN_PANIC_AT_TOPIC";
+
 /// Writes a notice to the log.
 pub(super) fn log(notice: &Notice) {
     match notice {
-        Notice::TopicCreated(topic) => tracing::info!("TOPIC({topic}): created"),
+        Notice::TopicCreated(topic) => {
+            tracing::info!("TOPIC({topic}): created");
+            if cfg!(debug_assertions)
+                && std::env::var(PANIC_AT_TOPIC).is_ok_and(|t| t == topic.as_str())
+            {
+                panic!("{PANIC_AT_TOPIC} is {topic}");
+            }
+        }
         Notice::TopicDeleting(topic) => tracing::info!("TOPIC({topic}): deleting"),
         Notice::ChannelCreated(topic, channel) => {
             tracing::info!("TOPIC({topic}): new channel({channel})");

@@ -3,6 +3,7 @@
 
 use super::connection::{Connection, Receive};
 use super::event_loop::EventLoop;
+use super::upgrade::{Allowance, decode_through};
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
@@ -31,10 +32,10 @@ impl EventLoop {
             return self.reactor.recycle(chunk);
         };
         let bytes = self.reactor.bytes(&chunk);
-        let rest = if connection.stash.is_empty() {
-            decode(&mut self.shard, self.now, connection, bytes)
+        let (rest, comes_back) = if connection.stash.is_empty() {
+            take_in(&mut self.shard, self.now, connection, bytes, &mut self.allowance)
         } else {
-            bytes
+            (bytes, false)
         };
         if !rest.is_empty() {
             connection.stash.extend_from_slice(rest);
@@ -47,6 +48,9 @@ impl EventLoop {
         }
         let session = connection.session;
         self.note_output(session);
+        if comes_back {
+            self.schedule_resume(session);
+        }
     }
 
     /// The receiving side has ended, for good or because it was stopped.
@@ -98,14 +102,17 @@ impl EventLoop {
             return;
         }
         connection.resuming = false;
-        if !connection.stash.is_empty() {
+        let mut comes_back = false;
+        if connection.holds_input() {
             let stash = std::mem::take(&mut connection.stash);
-            let rest = decode(&mut self.shard, self.now, connection, &stash).len();
+            let rest;
+            (rest, comes_back) =
+                take_in(&mut self.shard, self.now, connection, &stash, &mut self.allowance);
+            let taken = stash.len() - rest.len();
             connection.stash = stash;
-            let taken = connection.stash.len() - rest;
             connection.stash.drain(..taken);
         }
-        if connection.stash.is_empty() {
+        if !connection.holds_input() {
             connection.stash = Vec::new();
             match connection.receive {
                 Receive::AtEnd => self.end_input(token),
@@ -119,6 +126,9 @@ impl EventLoop {
         let session = self.connections[token.index()].as_ref().map(|found| found.session);
         if let Some(session) = session {
             self.note_output(session);
+            if comes_back {
+                self.schedule_resume(session);
+            }
         }
     }
 
@@ -129,20 +139,36 @@ impl EventLoop {
         let session = connection.session;
         let ending = connection.decoder.end_of_stream();
         self.shard.end_input(session, ending.err());
+        self.shard.upgrade_failed(session, "EOF".to_owned());
     }
 }
 
-/// Decodes and carries out commands as long as the session takes them; returns what is left.
-fn decode<'i>(
+/// Decodes what was received, through the layers if there are any; returns what is left, and
+/// whether the connection is to be resumed in the next turn whatever happens.
+fn take_in<'i>(
     shard: &mut Shard,
     now: Now,
     connection: &mut Connection,
+    input: &'i [u8],
+    allowance: &mut Allowance,
+) -> (&'i [u8], bool) {
+    if connection.layers.is_some() {
+        return decode_through(shard, now, connection, input, allowance);
+    }
+    (decode(shard, now, connection.session, &mut connection.decoder, input), false)
+}
+
+/// Decodes and carries out commands as long as the session takes them; returns what is left.
+pub(super) fn decode<'i>(
+    shard: &mut Shard,
+    now: Now,
+    key: SessionKey,
+    decoder: &mut Decoder,
     mut input: &'i [u8],
 ) -> &'i [u8] {
-    let key = connection.session;
     while shard.may_read(key) {
         let (context, pool) = shard.decoding(key);
-        match connection.decoder.next(&mut input, &context, pool) {
+        match decoder.next(&mut input, &context, pool) {
             Ok(Some(command)) => shard.command(now, key, command),
             Ok(None) => return &[],
             Err(error) => {

@@ -32,7 +32,11 @@ impl EventLoop {
             return;
         };
         let Some(home) = connection.moving else { return };
-        if connection.sending || !connection.is_quiet() || !connection.decoder.is_at_boundary() {
+        if connection.sending
+            || connection.has_wire()
+            || !connection.is_quiet()
+            || !connection.decoder.is_at_boundary()
+        {
             return;
         }
         let key = connection.session;
@@ -46,15 +50,17 @@ impl EventLoop {
         let Some(connection) = self.forget(token) else { return };
         let Some(session) = self.shard.send_session(key) else { return };
         let at_end = connection.receive == Receive::AtEnd;
-        self.depart(home, MovedConnection { socket, session, stash: connection.stash, at_end });
+        let Connection { layers, stash, .. } = connection;
+        self.depart(home, MovedConnection { socket, session, layers, stash, at_end });
     }
 
     /// A connection has come from another shard.
     pub(super) fn arrive(&mut self, moved: MovedConnection) {
-        let MovedConnection { socket, session, stash, at_end } = moved;
+        let MovedConnection { socket, session, layers, stash, at_end } = moved;
         let token = self.reactor.add_socket(socket);
         let key = self.shard.receive_session(self.now, session);
         let mut connection = Connection::new(token, key, Decoder::after_magic());
+        connection.layers = layers;
         connection.stash = stash;
         if at_end {
             connection.receive = Receive::AtEnd;

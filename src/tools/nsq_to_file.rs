@@ -215,7 +215,8 @@ async fn write_topics(flags: Flags) -> Result<(), Failure> {
 impl Topics {
     fn new(flags: Flags, wishes: Wishes) -> Self {
         let user_agent = user_agent("nsq_to_file");
-        let mut config = Config { user_agent, ..Config::default() };
+        // Kills use up attempts: after some of them messages would be given up, not written.
+        let mut config = Config { user_agent, max_attempts: 0, ..Config::default() };
         for option in &flags.consumer_opt {
             // As the original does, wrong ones are passed over; but they are told.
             if let Err(error) = config.set_flag(option) {
@@ -269,12 +270,18 @@ impl Topics {
             needs_revision,
             flags.gzip,
         )?;
+        let label = format!("[{topic}/{}]", flags.channel);
+        let writer = FileWriter::new(Arc::clone(&self.plan), label.clone(), format);
+        // A large file takes its time, and messages would run out of theirs.
+        let writer = tokio::task::spawn_blocking(move || {
+            writer.mend();
+            writer
+        });
+        let writer = writer.await?;
         let consumer = Consumer::new(topic, &flags.channel).config(self.config.clone());
         let consumer = flags.nsqd_tcp_address.iter().fold(consumer, |c, address| c.nsqd(address));
         let lookupds = flags.lookupd_http_address.iter();
         let consumer = lookupds.fold(consumer, |c, address| c.lookupd(address)).connect().await?;
-        let label = format!("[{topic}/{}]", flags.channel);
-        let writer = FileWriter::new(Arc::clone(&self.plan), label.clone(), format);
         let pace = Pace {
             label,
             sync_interval: flags.sync_interval,

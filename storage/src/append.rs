@@ -11,6 +11,7 @@ use crate::buffer::{AlignedBuffer, BLOCK_BYTES, BufferPool, align_down, to_usize
 use crate::control::SegmentEnd;
 use crate::record::{Kind, RECORD_HEADER_BYTES, Stamp, record_bytes, stamp_record};
 use crate::segment::{DATA_START, Identity};
+use crate::segments::marks_apart;
 use std::collections::VecDeque;
 
 /// No buffer was to be had; try again when some have come back.
@@ -55,6 +56,8 @@ pub(crate) struct Staged {
     prefix: usize,
     /// Whether it ends its segment.
     pub(crate) seals: bool,
+    /// Sequence and offset in the file of some of its records, in order.
+    pub(crate) marks: Vec<(u64, u64)>,
     before: Tip,
     after: Tip,
 }
@@ -143,6 +146,10 @@ impl Appender {
         fill(body.split_at_mut(payload_bytes).0);
         let stamp = Stamp { kind, sequence, count, durable_up_to, offset: target.offset };
         stamp_record(record, payload_bytes, stamp, target.identity.seeds());
+        let marked = staged.marks.last().map_or(staged.first_offset(), |(_, offset)| *offset);
+        if target.offset >= marked + marks_apart(target.identity.bytes) {
+            staged.marks.push((sequence, target.offset));
+        }
         staged.bytes += bytes;
         target.offset += bytes as u64;
         target.has_begun = true;
@@ -283,8 +290,17 @@ impl Appender {
             .ok_or(NoMemory)?;
         buffer.as_mut_bytes().split_at_mut(prefix).0.copy_from_slice(tail);
         let (identity, tip) = (target.identity, self.tip);
-        let (before, after) = (tip, tip);
-        Ok(Staged { identity, offset, buffer, bytes: prefix, prefix, seals: false, before, after })
+        Ok(Staged {
+            identity,
+            offset,
+            buffer,
+            bytes: prefix,
+            prefix,
+            seals: false,
+            marks: Vec::new(),
+            before: tip,
+            after: tip,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::record::{Kind, batch_entries, to_u32};
 use crate::request::{FileName, IoError, Operation, Outcome};
 use crate::scan::{Damage, Item, Place, Walk};
 use crate::segment::SegmentId;
-use crate::segments::Segment;
+use crate::segments::{MARKS_APART_BYTES, Segment, marks_apart};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -34,6 +34,8 @@ pub struct ReadBlock {
     end: Place,
     /// How many bytes it takes to go on from there.
     need_bytes: u64,
+    /// Sequence and offset in the file of some of its records.
+    marks: Vec<(u64, u64)>,
 }
 
 impl ReadBlock {
@@ -93,12 +95,19 @@ pub struct ReadCursor {
     pub(crate) place: Option<Place>,
     block: Option<Rc<ReadBlock>>,
     index: usize,
+    /// Whether what it wants lies far apart: small blocks, and none ahead.
+    is_sparse: bool,
 }
 
 impl ReadCursor {
     /// Begins at a sequence.
     pub fn new(sequence: u64) -> Self {
-        Self { sequence, place: None, block: None, index: 0 }
+        Self { sequence, place: None, block: None, index: 0, is_sparse: false }
+    }
+
+    /// Begins at a sequence, for a reader that will seek from one entry to another far behind it.
+    pub fn sparse(sequence: u64) -> Self {
+        Self { is_sparse: true, ..Self::new(sequence) }
     }
 
     /// The next sequence wanted.
@@ -106,10 +115,15 @@ impl ReadCursor {
         self.sequence
     }
 
+    /// Whether it was made by [`Self::sparse`].
+    pub fn is_sparse(&self) -> bool {
+        self.is_sparse
+    }
+
     /// Goes on at another sequence.
     pub fn seek(&mut self, sequence: u64) {
         if sequence < self.sequence {
-            *self = Self::new(sequence);
+            *self = Self { is_sparse: self.is_sparse, ..Self::new(sequence) };
         }
         self.sequence = sequence;
     }
@@ -173,8 +187,25 @@ struct Outstanding {
     /// Where the records ended when the read began: what was written since is not all in it.
     end_offset: u64,
     end_sequence: u64,
+    is_sparse: bool,
     buffer: AlignedBuffer,
     retries: u32,
+}
+
+/// How much a reader of entries that lie far apart reads at a time: as much as lies between two
+/// places that are remembered, and a record.
+const SPARSE_BYTES: u64 = MARKS_APART_BYTES + (8 << 10);
+
+/// How many of those may be on their way.
+const SPARSE_READS_MAX: usize = 16;
+
+/// How much is to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    /// What the first record takes.
+    pub(crate) bytes: u64,
+    /// Nothing else is wanted.
+    pub(crate) is_sparse: bool,
 }
 
 /// How often a read that did not run is asked for again at once.
@@ -187,8 +218,8 @@ pub(crate) enum Progress {
     Next(Operation),
     /// More is to be asked for, under another number.
     Again(usize, Operation),
-    /// It is there; here is the damage in it.
-    Done(Vec<Damage>),
+    /// It is there; here is the damage in it, and where some of its records begin.
+    Done(Vec<Damage>, Vec<(u64, u64)>),
 }
 
 /// The blocks in memory and on their way there.
@@ -200,13 +231,20 @@ pub(crate) struct Reader {
     retired: Vec<Rc<ReadBlock>>,
     outstanding: Vec<Option<Outstanding>>,
     block_bytes: u64,
-    blocks_max: usize,
+    /// What the blocks kept may take, in bytes, unless it is one.
+    kept_bytes_max: u64,
 }
 
 impl Reader {
     pub(crate) fn new(block_bytes: u64, blocks_max: usize) -> Self {
         let (blocks, retired, outstanding) = (Vec::new(), Vec::new(), Vec::new());
-        Self { blocks, retired, outstanding, block_bytes, blocks_max }
+        let kept_bytes_max = block_bytes * blocks_max as u64;
+        Self { blocks, retired, outstanding, block_bytes, kept_bytes_max }
+    }
+
+    /// Whether as many reads are on their way as one reader may ask for ahead.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.outstanding.iter().flatten().count() >= SPARSE_READS_MAX
     }
 
     /// The block that has the record at a place, or search results for it.
@@ -235,14 +273,16 @@ impl Reader {
         &mut self,
         place: Place,
         segment: &Segment,
-        need_bytes: u64,
+        need: Need,
         pool: &mut BufferPool,
     ) -> Option<(usize, Operation)> {
         self.free_retired(pool);
         let origin = align_down(place.offset);
-        let wanted = self.block_bytes.max(place.offset - origin + need_bytes);
+        let usual =
+            if need.is_sparse { self.block_bytes.min(SPARSE_BYTES) } else { self.block_bytes };
+        let wanted = usual.max(place.offset - origin + need.bytes);
         let bytes = to_usize(align_up(segment.end_offset.min(origin + wanted)) - origin);
-        while self.blocks.len() >= self.blocks_max {
+        while !self.blocks.is_empty() && self.kept_bytes() + wanted > self.kept_bytes_max {
             self.retire_oldest();
         }
         self.free_retired(pool);
@@ -260,6 +300,7 @@ impl Reader {
             bytes,
             end_offset: segment.end_offset,
             end_sequence: segment.sequences.end,
+            is_sparse: need.is_sparse,
             buffer: buffer?,
             retries: 0,
         };
@@ -298,18 +339,24 @@ impl Reader {
             }
             return Progress::Next(operation);
         }
-        let (block, damages) = read.into_block(segment);
+        let is_sparse = read.is_sparse;
+        let (mut block, damages) = read.into_block(segment);
         if block.end == block.start {
             // Not one whole record: bring as much as the first one needs.
-            let (start, need_bytes) = (block.start, block.need_bytes);
+            let (start, need) = (block.start, Need { bytes: block.need_bytes, is_sparse });
             pool.give(block.buffer);
-            return self
-                .start(start, segment, need_bytes, pool)
-                .map_or(Progress::Done(damages), |(slot, read)| Progress::Again(slot, read));
+            let again = |(slot, read)| Progress::Again(slot, read);
+            let started = self.start(start, segment, need, pool);
+            return started.map_or(Progress::Done(damages, Vec::new()), again);
         }
+        let marks = std::mem::take(&mut block.marks);
         self.blocks.push(Rc::new(block));
         self.free_retired(pool);
-        Progress::Done(damages)
+        Progress::Done(damages, marks)
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| block.buffer.capacity_bytes() as u64).sum()
     }
 
     /// Drops everything of a segment that no longer is.
@@ -388,8 +435,15 @@ impl Outstanding {
             place: self.start,
             need_bytes: 0,
         };
-        let (mut slices, mut damages) = (Vec::new(), Vec::new());
-        while let Some(item) = walk.next() {
+        let (mut slices, mut damages, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut marked, apart) = (self.start.offset, marks_apart(segment.identity.bytes));
+        loop {
+            let place = walk.place;
+            let Some(item) = walk.next() else { break };
+            if matches!(item, Item::Record(..)) && place.offset >= marked + apart {
+                marks.push((place.sequence, place.offset));
+                marked = place.offset;
+            }
             collect(item, bytes, &mut slices, &mut damages);
         }
         if walk.place.offset >= self.end_offset
@@ -398,7 +452,8 @@ impl Outstanding {
             collect(item, bytes, &mut slices, &mut damages);
         }
         let (end, need_bytes) = (walk.place, walk.need_bytes);
-        (ReadBlock { buffer: self.buffer, slices, start: self.start, end, need_bytes }, damages)
+        let start = self.start;
+        (ReadBlock { buffer: self.buffer, slices, start, end, need_bytes, marks }, damages)
     }
 }
 

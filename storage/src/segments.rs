@@ -9,8 +9,14 @@ use crate::segment::{DATA_START, Identity, SegmentId};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Places remembered per segment, so that reading need not begin at its front.
-const MARKS_PER_SEGMENT: u64 = 64;
+/// How far apart the places are that are remembered of a segment, in bytes, so that reading need
+/// not begin at its front: 16 bytes of memory for as many on disk.
+pub(crate) const MARKS_APART_BYTES: u64 = 32 << 10;
+
+/// As [`MARKS_APART_BYTES`], for a segment of that size: small ones have some, too.
+pub(crate) fn marks_apart(segment_bytes: u64) -> u64 {
+    MARKS_APART_BYTES.min(segment_bytes / 8)
+}
 
 /// Damaged stretches of one segment that are told apart; more are reported again when read again.
 const DAMAGES_MAX: usize = 256;
@@ -74,7 +80,7 @@ impl Segment {
 
     /// Remembers that a record of that sequence begins there, unless one close by is remembered.
     pub(crate) fn mark(&mut self, sequence: u64, offset: u64) {
-        let apart = self.identity.bytes / MARKS_PER_SEGMENT;
+        let apart = marks_apart(self.identity.bytes);
         let index = self.marks.partition_point(|(_, mark)| *mark <= offset);
         let before = index.checked_sub(1).and_then(|index| self.marks.get(index));
         let is_far_before = before.map_or(DATA_START, |mark| mark.1) + apart <= offset;
@@ -239,13 +245,13 @@ mod tests {
     #[test]
     fn marks_are_apart_and_in_order() {
         let mut segment = segment(1, 10..90);
-        for (sequence, offset) in [(30, 40_000), (31, 41_000), (20, 20_000), (12, 4200)] {
+        for (sequence, offset) in [(30, 80_000), (31, 81_000), (20, 40_000), (12, 4200)] {
             segment.mark(sequence, offset);
         }
         let place = |sequence| segment.place_of(sequence).offset;
         assert_eq!(
             [10, 19, 20, 29, 30, 89].map(place),
-            [4096, 4096, 20_000, 20_000, 40_000, 40_000]
+            [4096, 4096, 40_000, 40_000, 80_000, 80_000]
         );
     }
 

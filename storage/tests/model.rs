@@ -22,6 +22,8 @@ enum Operation {
     Checkpoint,
     /// Reads everything written.
     Read,
+    /// Reads few of them.
+    ReadSparsely(u64),
     /// Leaves room for that many more blocks.
     Fill(u64),
     /// Gives space back and tries again.
@@ -48,6 +50,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (0..4_u8, 2..9_u64).prop_map(|(cursor, kept)| Finish(cursor, kept)),
         3 => Just(Checkpoint),
         3 => Just(Read),
+        2 => (2..60_u64).prop_map(ReadSparsely),
         2 => (0..20_u64).prop_map(Fill),
         2 => Just(Free),
         2 => Just(Withdraw),
@@ -90,6 +93,7 @@ fn run(bench: &mut Bench, operation: Operation) {
                 assert!(is_right, "{sequence} is not read");
             }
         }
+        Operation::ReadSparsely(apart) => bench.read_sparsely(apart),
         Operation::Fill(blocks) => bench.disk.limit(bench.disk.used_bytes() + blocks * 4096),
         Operation::Free => {
             bench.disk.limit(u64::MAX);

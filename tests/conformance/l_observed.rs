@@ -79,26 +79,6 @@ fn l6_crlf_ends_a_line() {
 }
 
 #[test]
-fn l7_two_compressions_at_once() {
-    check(&[], |daemon| {
-        let mut client = Client::connect(daemon);
-        assert!(client.identify(&json!({"snappy": true, "deflate": true})).is_null());
-        let both = json!({"feature_negotiation": true, "snappy": true, "deflate": true});
-        let mut client = Client::connect(daemon);
-        if daemon.is_original() {
-            client.command_with_body("IDENTIFY", both.to_string().as_bytes());
-            let text = "cannot enable both deflate and snappy compression";
-            client.expect_fatal(&format!("E_IDENTIFY_FAILED {text}"));
-        } else {
-            // Neither is on offer, so there is no conflict.
-            let answer = client.identify(&both);
-            assert_eq!((&answer["snappy"], &answer["deflate"]), (&json!(false), &json!(false)));
-            client.expect_quiet();
-        }
-    });
-}
-
-#[test]
 fn l8_rdy_without_a_count_is_one() {
     check(&[], |daemon| {
         let mut client = Client::consumer(daemon, "t", "ch", 0);

@@ -49,6 +49,8 @@ pub(super) enum Probe {
 pub(super) struct Disk {
     home: TempDir,
     image: PathBuf,
+    /// The image lies on a filesystem of its own, in memory.
+    is_thin: bool,
 }
 
 impl Disk {
@@ -56,7 +58,7 @@ impl Disk {
     pub(super) fn new(bytes: u64, options: &[&str], probe: Probe) -> Result<Self, String> {
         let home = TempDir::new().map_err(|error| error.to_string())?;
         let image = home.path().join("image");
-        let disk = Self { home, image };
+        let disk = Self { home, image, is_thin: false };
         fs::create_dir(disk.mount_point()).map_err(|error| error.to_string())?;
         disk.make(bytes, options)?;
         if probe == Probe::Outside {
@@ -69,6 +71,33 @@ impl Disk {
             disk.mount()?;
         }
         Ok(disk)
+    }
+
+    /// One that promises so many bytes, and has far fewer: when those are used up the device fails,
+    /// and with it the filesystem's journal.
+    pub(super) fn thin(bytes: u64, backing_bytes: u64) -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let backing = home.path().join("backing");
+        let image = backing.join("image");
+        let disk = Self { home, image, is_thin: true };
+        for directory in [&backing, &disk.mount_point()] {
+            fs::create_dir(directory).expect("a directory in a new one");
+        }
+        let size = format!("size={backing_bytes}");
+        let mut mount = Command::new("mount");
+        run(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&backing))
+            .and_then(|()| disk.make(bytes, &[]))
+            .and_then(|()| disk.mount())
+            .expect("it may mount");
+        disk
+    }
+
+    /// What a thin disk has from here on.
+    pub(super) fn thicken(&self, backing_bytes: u64) {
+        assert!(self.is_thin);
+        let size = format!("remount,size={backing_bytes}");
+        let backing = self.image.parent().expect("a directory of its own");
+        run(Command::new("mount").args(["-o", &size]).arg(backing)).expect("memory for it");
     }
 
     fn make(&self, bytes: u64, options: &[&str]) -> Result<(), String> {

@@ -47,7 +47,7 @@ fn wait_healthy(daemon: &Daemon) {
 }
 
 /// Publishes until the daemon refuses.
-fn publish_until_full(life: &Life<'_>, random: &mut Rng) {
+pub(super) fn publish_until_full(life: &Life<'_>, random: &mut Rng) {
     thread::scope(|scope| {
         let _end = EndWhenDropped(life);
         let producers: Vec<_> = (0..4)

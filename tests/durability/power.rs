@@ -2,10 +2,12 @@
 //! out of the space it promised.
 
 use super::disk::{Disk, Probe, with_mounts};
+use super::full::publish_until_full;
 use super::ledger::Ledger;
 use super::traffic::{EndWhenDropped, Traffic};
 use super::{Daemon, random, rounds, start};
-use crate::support::wait::pass;
+use crate::support::client::{Client, with_body};
+use crate::support::wait::{eventually, pass};
 use fastrand::Rng;
 use std::ops::Range;
 use std::sync::Arc;
@@ -132,4 +134,56 @@ fn cut_logged() {
     }
     eprintln!("logged: {count} power cuts, at most {worst} lost, {:?}", ledger.sums());
     assert!(worst <= 4 * SYNC_EVERY, "{worst} lost by one power cut");
+}
+
+#[test]
+fn reliability_22_an_aborted_journal_costs_nothing_that_was_acknowledged() {
+    let name = "durability::power::\
+                reliability_22_an_aborted_journal_costs_nothing_that_was_acknowledged";
+    with_mounts(name, abort_journal);
+}
+
+fn abort_journal() {
+    const PROMISED_BYTES: u64 = 256 << 20;
+    let disk = Disk::thin(PROMISED_BYTES, 32 << 20);
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let flag = disk.data_path_flag();
+    let flags = ["--durability=synced", &flag, "--mem-queue-size=1000"];
+    let ledger = Ledger::new(PER_ROUND, CHANNELS.len());
+    let traffic = Traffic {
+        ledger: &ledger,
+        topic: "t",
+        channels: CHANNELS,
+        body_bytes: 3000,
+        defers: false,
+    };
+    let mut daemon = start(&directory, 2, &flags);
+    CHANNELS.iter().for_each(|channel| daemon.create_channel("t", channel));
+    publish_until_full(&traffic.with(&daemon), &mut random());
+    let check_ill = || {
+        eventually(|| match daemon.get("/ping") {
+            reply if reply.status == 500 && reply.text().starts_with("NOK - ") => Ok(()),
+            reply => Err(format!("{} {}", reply.status, reply.text())),
+        });
+    };
+    check_ill();
+    traffic.with(&daemon).while_consuming(&[0], || {
+        daemon.wait_channel("t", "a", &[("depth", 0), ("in_flight_count", 0)]);
+    });
+    check_ill();
+    let mut client = Client::connect(&daemon);
+    client.send(&with_body("PUB t", &[b'x'; 100_000]));
+    client.expect_fatal_prefix("E_PUB_FAILED PUB failed ");
+    assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+    let _ended = daemon.terminate("KILL");
+    // A start says what is wrong, or serves what it can; it does not hang, nor remove anything.
+    disk.unmount();
+    disk.thicken(PROMISED_BYTES + (64 << 20));
+    disk.mount().expect("a journal is replayed");
+    let daemon = start(&directory, 1, &flags);
+    traffic.publish_one(&daemon);
+    traffic.drain(&daemon);
+    ledger.check_nothing_lost();
+    ledger.check_batches();
+    eprintln!("an aborted journal: {:?}", ledger.sums());
 }

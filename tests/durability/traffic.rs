@@ -119,6 +119,12 @@ impl<'a> Traffic<'a> {
         bytes[size_at..size_at + 4].copy_from_slice(&size);
     }
 
+    /// Appends a DPUB.
+    pub(super) fn write_deferred(&self, number: usize, delay_ms: usize, bytes: &mut Vec<u8>) {
+        bytes.extend(format!("DPUB {} {delay_ms}\n", self.topic).into_bytes());
+        self.write_body(number, bytes);
+    }
+
     /// Appends some publish; `None` when all numbers are used up.
     fn write_publish(&self, random: &mut Rng, bytes: &mut Vec<u8>) -> Option<Range<usize>> {
         let kind = random.u32(..16);

@@ -1,12 +1,13 @@
 //! Starting and stopping the daemon.
 
-use crate::support::client::Client;
+use crate::support::client::{Client, MAGIC, with_body};
 use crate::support::daemon::{Daemon, Options, command, log_path, program};
 use crate::support::matrix::{Transport, check};
 use crate::support::stream::Address;
 use crate::support::wait::eventually;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -95,4 +96,31 @@ fn flags_are_checked() {
     let version = Command::new(program()).arg("-version").output().unwrap();
     assert!(version.status.success());
     assert!(version.stdout.starts_with(b"nsqd v"), "{version:?}");
+}
+
+/// The daemon's other threads would go on without a shard; a supervisor could not tell.
+#[test]
+fn reliability_8_a_panic_of_one_shard_ends_the_whole_daemon() {
+    let directory = TempDir::new().unwrap();
+    let mut daemon = command(directory.path());
+    daemon.args(["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"]);
+    let mut child = daemon.env("RINGMAIN_PANIC_AT_TOPIC", "fatal").spawn().unwrap();
+    let log = || fs::read_to_string(log_path(directory.path())).unwrap();
+    let address = eventually(|| {
+        let log = log();
+        let mut lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let address = lines.find_map(|line| line.split_once("TCP: listening on "));
+        address.map(|(_, address)| address.trim().to_owned()).ok_or(log.clone())
+    });
+    let address = Address::Tcp(address);
+    let mut bystander = Client::raw(&address);
+    bystander.send(MAGIC);
+    bystander.publish("harmless", b"body");
+    let mut client = Client::raw(&address);
+    client.send(&[MAGIC, &with_body("PUB fatal", b"body")].concat());
+    let status = eventually(|| child.try_wait().unwrap().ok_or("it runs".to_owned()));
+    assert_eq!(status.signal(), Some(6), "{status}: {}", log());
+    assert!(log().contains("panicked"), "{}", log());
+    client.expect_closed();
+    bystander.expect_closed();
 }

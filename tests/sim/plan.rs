@@ -145,6 +145,7 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
         budget_bytes: 64 << 20,
         max_channel_consumers: 0,
         max_message_timeout: Span::from_ms(900_000),
+        latency: None,
         defaults: Negotiated {
             heartbeat_interval: Some(Span::from_ms(30_000_000)),
             message_timeout: Span::from_ms(60_000),
@@ -169,7 +170,13 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
         features: Features {
             version: "1.3.0",
             max_msg_timeout_ms: 900_000,
+            tls: false,
+            tls_required: false,
+            snappy: false,
+            deflate: false,
             max_deflate_level: 6,
+            upgrade_time: Span::from_ms(5000),
+            auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),
             topology_aware: false,

@@ -214,6 +214,7 @@ impl World {
             Action::Reply { ticket, reply } => {
                 assert!(self.replies.insert(ticket, reply).is_none(), "answered twice");
             }
+            Action::Upgrade(..) => unreachable!("no client asks for one"),
             Action::Close(key) => {
                 if let Some(client) = self.sessions[shard].get(&key).copied() {
                     self.disconnect(client);
@@ -224,6 +225,7 @@ impl World {
                     self.pump(client);
                 }
             }
+            Action::Authorize(..) => unreachable!("no auth server is configured"),
             Action::Move(key, home) => {
                 let client = self.sessions[shard][&key];
                 self.clients[client].moving = Some(home);
@@ -370,7 +372,8 @@ impl World {
     pub(crate) fn stats(&mut self) -> Vec<TopicStats> {
         let mut topics = Vec::new();
         for shard in 0..self.shards.len() {
-            let request = AdminRequest::TopicsPage { from: 0, topic: None, channel: None };
+            let request =
+                AdminRequest::TopicsPage { from: 0, topic: None, channel: None, latencies: false };
             let reply = self.shards[shard].administer(self.now, request, u64::MAX);
             let Some(AdminReply::Topics(page)) = reply else { panic!("not a page: {reply:?}") };
             assert_eq!(page.next, None, "few topics fit one page");

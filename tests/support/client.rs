@@ -1,7 +1,8 @@
 //! A scripted client: sends exactly the bytes a case asks for and says what came back.
 
 use super::daemon::Daemon;
-use super::stream::{Address, Stream};
+use super::layers::Layered;
+use super::stream::Address;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -66,7 +67,7 @@ impl Frame {
 
 /// A connection to a daemon, driven step by step.
 pub(crate) struct Client {
-    stream: Stream,
+    pub(crate) stream: Layered,
     /// Messages that came while the answer to a publish was awaited.
     early: VecDeque<Message>,
 }
@@ -82,7 +83,7 @@ impl Client {
     /// Connects and sends nothing.
     pub(crate) fn raw(address: &Address) -> Self {
         let stream = address.connect().expect("the daemon accepts connections");
-        Self { stream, early: VecDeque::new() }
+        Self { stream: Layered::new(stream), early: VecDeque::new() }
     }
 
     /// A connection subscribed to a channel with a ready count.
@@ -292,11 +293,11 @@ impl Client {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
-        self.stream.shutdown(how).expect("the socket is open");
+        self.stream.raw.shutdown(how).expect("the socket is open");
     }
 
     pub(crate) fn limit_writes(&self, time: Duration) {
-        self.stream.limit_writes(Some(time)).expect("the socket is open");
+        self.stream.raw.limit_writes(Some(time)).expect("the socket is open");
     }
 }
 

@@ -71,7 +71,7 @@ impl Daemon {
         };
         let mut command = command(directory.path());
         command.arg(format!("--tcp-address={tcp}")).arg(format!("--http-address={http}"));
-        command.args(options.flags);
+        command.arg("--https-address=127.0.0.1:0").args(options.flags);
         if !plain_flags() {
             command.arg(format!("--shards={}", options.shards));
         }
@@ -81,6 +81,11 @@ impl Daemon {
         daemon.tcp = daemon.listening("TCP", options.transport);
         daemon.http = daemon.listening("HTTP", options.transport);
         daemon
+    }
+
+    /// Where it serves HTTPS; only with a certificate.
+    pub(crate) fn https(&mut self) -> Address {
+        self.listening("HTTPS", Transport::Tcp)
     }
 
     /// Whether the original is under test: what we do otherwise on purpose is not expected then.

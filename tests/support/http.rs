@@ -68,7 +68,7 @@ pub(crate) fn exchange(address: &Address, bytes: &[u8]) -> io::Result<Reply> {
     parse(&answer).map_err(io::Error::other)
 }
 
-fn parse(bytes: &[u8]) -> Result<Reply, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Reply, String> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").ok_or("no end of the head")?;
     let head = String::from_utf8_lossy(&bytes[..end]);
     let mut lines = head.split("\r\n");

@@ -9,6 +9,7 @@ use crate::broker::admin::{
     AdminReply, AdminRequest, ChannelAction, ChannelStats, ShardIndex, TopicAction,
 };
 use crate::broker::durability::Durability;
+use crate::broker::grant::{AuthQuestion, Grant, Patterns};
 use crate::broker::mail::Mail;
 use crate::broker::session::{Input, MovedSession, Negotiated, Session, SessionKey};
 use crate::broker::shard::{Shard, ShardConfig};
@@ -45,6 +46,7 @@ pub(super) fn config() -> ShardConfig {
         budget_bytes: 64 << 20,
         max_channel_consumers: 0,
         max_message_timeout: Span::from_ms(900_000),
+        latency: None,
         defaults: Negotiated {
             heartbeat_interval: Some(Span::from_ms(30_000_000)),
             message_timeout: Span::from_ms(60_000),
@@ -69,7 +71,13 @@ pub(super) fn config() -> ShardConfig {
         features: Features {
             version: "1.3.0",
             max_msg_timeout_ms: 900_000,
+            tls: false,
+            tls_required: false,
+            snappy: false,
+            deflate: false,
             max_deflate_level: 6,
+            upgrade_time: Span::from_ms(5000),
+            auth_required: false,
             topology_region: String::new(),
             topology_zone: String::new(),
             topology_aware: false,
@@ -115,6 +123,8 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) replies: HashMap<u64, AdminReply>,
     pub(super) auditor: Auditor,
+    /// For auth servers, not answered yet.
+    pub(super) questions: Vec<(usize, SessionKey, AuthQuestion)>,
     sessions: Vec<HashMap<SessionKey, usize>>,
     transit: BTreeMap<(usize, usize), VecDeque<Carried>>,
     /// The disks of topics' logs, and who asks for them.
@@ -139,6 +149,7 @@ impl World {
             clients: Vec::new(),
             replies: HashMap::new(),
             auditor: Auditor::default(),
+            questions: Vec::new(),
             sessions: vec![HashMap::new(); usize::from(shards)],
             transit: BTreeMap::new(),
             disks: Disks::default(),
@@ -178,6 +189,17 @@ impl World {
         self.send(client, bytes);
         self.settle();
         self.take_frames(client)
+    }
+
+    /// Answers the first question to an auth server with its JSON, or with nothing.
+    pub(super) fn answer_question(&mut self, json: Option<&str>) -> AuthQuestion {
+        let (shard, key, question) = self.questions.remove(0);
+        let parse = |json: &str| Grant::parse(json.as_bytes(), &mut Patterns::default()).unwrap();
+        let grant = json.map(parse).map(Box::new);
+        self.shards[shard].authorize(self.now, key, grant);
+        self.act(shard);
+        self.settle();
+        question
     }
 
     pub(super) fn take_frames(&mut self, client: usize) -> Vec<Frame> {
@@ -298,10 +320,14 @@ impl World {
                             self.disconnect(client);
                         }
                     }
+                    Action::Upgrade(..) => unreachable!("no client asks for one"),
                     Action::Resume(key) => {
                         if let Some(client) = self.sessions[shard].get(&key).copied() {
                             self.pump(client);
                         }
+                    }
+                    Action::Authorize(key, question) => {
+                        self.questions.push((shard, key, *question));
                     }
                     Action::Move(key, home) => {
                         let client = self.sessions[shard][&key];
@@ -451,7 +477,7 @@ impl World {
     pub(super) fn channel_stats(&mut self, name: &str, of: &str) -> ChannelStats {
         let (_, home) = self.home(name).expect("the topic exists");
         let (topic, channel) = (Some(topic(name)), Some(channel(of)));
-        let request = AdminRequest::TopicsPage { from: 0, topic, channel };
+        let request = AdminRequest::TopicsPage { from: 0, topic, channel, latencies: false };
         let ticket = self.administer(home, request);
         match self.replies.remove(&ticket) {
             Some(AdminReply::Topics(page)) => page.topics[0].channels[0].clone(),

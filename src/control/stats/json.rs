@@ -4,10 +4,12 @@ use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, GovernedStats, SessionStats, TopicStats};
+use crate::broker::latency::Latencies;
 use crate::broker::policy::Policy;
 use crate::control::response::Reply;
 use crate::options::VERSION;
-use serde::Serialize;
+use crate::protocol::compression::Compression;
+use serde::{Serialize, Serializer};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -74,11 +76,36 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Never absent: NSQ's own tools read into it without looking.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Latency {
     count: u64,
-    percentiles: Option<[f64; 0]>,
+    percentiles: Option<Vec<Percentile>>,
+}
+
+#[derive(Serialize)]
+struct Percentile {
+    #[serde(serialize_with = "as_go_float")]
+    quantile: f64,
+    value: u64,
+}
+
+/// Go writes the float 1 as `1`.
+fn as_go_float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *value == 1.0 { serializer.serialize_u8(1) } else { serializer.serialize_f64(*value) }
+}
+
+impl From<&Latencies> for Latency {
+    fn from(latencies: &Latencies) -> Self {
+        let percentile = |&(quantile, value): &(f64, u64)| Percentile { quantile, value };
+        let percentiles: Vec<_> = latencies.quantiles.iter().map(percentile).collect();
+        let percentiles = (!percentiles.is_empty()).then_some(percentiles);
+        Self { count: latencies.count, percentiles }
+    }
 }
 
 #[derive(Serialize)]
@@ -98,12 +125,18 @@ struct Client<'a> {
     deflate: bool,
     snappy: bool,
     user_agent: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    authed: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    auth_identity: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    auth_identity_url: &'a str,
     topology_zone: &'a str,
     topology_region: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub_counts: Vec<PublishCount<'a>>,
     tls: bool,
-    tls_cipher_suite: &'static str,
+    tls_cipher_suite: &'a str,
     tls_version: &'static str,
     tls_negotiated_protocol: &'static str,
     tls_negotiated_protocol_is_mutual: bool,
@@ -138,7 +171,7 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         message_count: topic.message_count,
         message_bytes: topic.message_bytes,
         paused: topic.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: (&topic.latencies).into(),
         durability: topic.durability.as_str(),
         log_bytes: topic.log_bytes,
         governed: topic.governed.as_deref().map(governed),
@@ -176,13 +209,14 @@ fn channel<'a>(
         client_count: channel.client_count,
         clients: clients.map(|clients| clients.map(|entry| client(snapshot, entry)).collect()),
         paused: channel.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: (&channel.latencies).into(),
         governed: channel.governed.as_deref().map(governed),
     }
 }
 
 fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
     let counts = snapshot.publish_counts(session);
+    let (tls, compression) = (session.layers.tls.as_deref(), session.layers.compression);
     Client {
         client_id: &session.client_id,
         hostname: &session.hostname,
@@ -196,18 +230,22 @@ fn client<'a>(snapshot: &'a Snapshot, session: &'a SessionStats) -> Client<'a> {
         requeue_count: session.requeue_count,
         connect_ts: session.connected_unix_s,
         sample_rate: session.sample_rate,
-        deflate: false,
-        snappy: false,
+        deflate: matches!(compression, Some(Compression::Deflate { .. })),
+        snappy: compression == Some(Compression::Snappy),
         user_agent: &session.user_agent,
+        authed: session.authed,
+        auth_identity: &session.auth_identity,
+        auth_identity_url: &session.auth_identity_url,
         topology_zone: &session.topology_zone,
         topology_region: &session.topology_region,
         pub_counts: counts
             .map(|(topic, count)| PublishCount { topic: topic.as_str(), count })
             .collect(),
-        tls: false,
-        tls_cipher_suite: "",
-        tls_version: "",
+        tls: tls.is_some(),
+        tls_cipher_suite: tls.map_or("", |tls| &tls.cipher_suite),
+        tls_version: tls.map_or("", |tls| tls.version),
         tls_negotiated_protocol: "",
-        tls_negotiated_protocol_is_mutual: false,
+        // Go has said so of every connection since it stopped telling.
+        tls_negotiated_protocol_is_mutual: tls.is_some(),
     }
 }

@@ -6,6 +6,7 @@ use crate::broker::admin::{
 };
 use crate::broker::durability::Durability;
 use crate::broker::figures::Figure;
+use crate::broker::latency::Latencies;
 use crate::control::{ControlMail, ShardPort};
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ impl Model {
                     None => topic.publish(messages, defer_ms),
                 })
             }
-            AdminRequest::LogRemoved { .. } => AdminReply::Done,
+            AdminRequest::LogRemoved { .. } | AdminRequest::Authorize { .. } => AdminReply::Done,
             AdminRequest::Topic { topic, action } => self.at_home(shard, topic, |topic| {
                 match action {
                     TopicAction::Empty => topic.messages.clear(),
@@ -130,7 +131,7 @@ impl Model {
             AdminRequest::Channel { topic, channel, action } => {
                 self.at_home(shard, topic, |topic| topic.act(channel, action))
             }
-            AdminRequest::TopicsPage { from, topic, channel } => {
+            AdminRequest::TopicsPage { from, topic, channel, .. } => {
                 self.topics_page(shard, from, topic, channel)
             }
             AdminRequest::SessionsPage { from } => self.sessions_page(shard, from),
@@ -250,6 +251,7 @@ impl Topic {
             paused: self.paused,
             starting: self.starting,
             governed: None,
+            latencies: Latencies::default(),
             channels: channels.filter(shown).cloned().collect(),
         }
     }
@@ -266,6 +268,7 @@ fn new_channel(name: ChannelName) -> ChannelStats {
         requeue_count: 0,
         timeout_count: 0,
         delivery_counts: [0; 3],
+        latencies: Latencies::default(),
         client_count: 0,
         paused: false,
         governed: None,

@@ -132,7 +132,7 @@ async fn stalled(bytes: &[u8]) -> Vec<u8> {
     let HttpListener::Tcp(listener) = &http else { panic!("listens on TCP") };
     let address = listener.local_addr().unwrap();
     let (_shards, ports) = FakeShards::start();
-    let ports_told = state::Ports { tcp: 0, http: 0 };
+    let ports_told = state::Ports { tcp: 0, http: 0, https: 0 };
     let (_keeper, persist) = Keeper::new(MetadataFile::of(""), MetadataChanged::default());
     let control = Control::new(
         Options::default(),

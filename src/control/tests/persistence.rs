@@ -106,11 +106,14 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
     let (gone, _) = mpsc::sync_channel(1);
     let (ready, outcome) = mpsc::channel();
     let config = ControlConfig {
+        https: None,
+        certificates: Certificates::read(&Options::default()).unwrap(),
         health: crate::control::health::Health::default(),
         options: options::Options::default(),
         shards: vec![ShardPort { mail: gone, wake: Arc::new(|| {}) }],
         http: None,
         tcp_port: 4150,
+        auth: None,
         log_filter: None,
         log_file: LogFile::default(),
         dropped_lines: None,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::broker::admin::SessionStats;
+use crate::broker::upgrade::Layers;
 use crate::protocol::name::{ChannelName, TopicName};
 
 fn topic(name: &str) -> TopicName {
@@ -21,6 +22,10 @@ fn session(port: u16) -> SessionStats {
         finish_count: 4,
         requeue_count: 0,
         connected_unix_s: jiff::Timestamp::now().as_second() - 61,
+        layers: Layers::default(),
+        authed: false,
+        auth_identity: String::new(),
+        auth_identity_url: String::new(),
         sample_rate: 0,
         topology_zone: String::new(),
         topology_region: String::new(),

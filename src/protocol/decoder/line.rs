@@ -60,6 +60,9 @@ pub(super) fn decode(
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut parameters = Parameters { rest: Some(line) };
     let name = parameters.next().unwrap_or_default();
+    if context.lacks_tls && name != b"IDENTIFY" {
+        return Err(ProtocolError::TlsRequired(name.into()));
+    }
     match name {
         b"PUB" => decode_topic(CommandName::Pub, &mut parameters, topic),
         b"FIN" => decode_id(CommandName::Fin, 1, context, &mut parameters)

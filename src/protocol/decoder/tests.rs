@@ -44,8 +44,12 @@ impl Connection {
     fn feed(&mut self, piece: &[u8]) {
         let mut input = piece;
         while self.error.is_none() {
-            let context =
-                Context { state: self.state, heartbeats: self.heartbeats, limits: &self.limits };
+            let context = Context {
+                state: self.state,
+                heartbeats: self.heartbeats,
+                lacks_tls: false,
+                limits: &self.limits,
+            };
             match self.decoder.next(&mut input, &context, &mut self.slabs) {
                 Ok(Some(command)) => {
                     self.commands.push(describe(&command));

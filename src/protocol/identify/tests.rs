@@ -184,7 +184,11 @@ fn the_reply_has_nsqs_keys_in_nsqs_order() {
         version: "1.3.0",
         max_msg_timeout_ms: 900_000,
         msg_timeout_ms: 60_000,
-        max_deflate_level: 6,
+        tls_v1: false,
+        deflate: true,
+        deflate_level: 6,
+        max_deflate_level: 7,
+        snappy: false,
         sample_rate: 0,
         auth_required: false,
         output_buffer_size: 16_384,
@@ -194,14 +198,29 @@ fn the_reply_has_nsqs_keys_in_nsqs_order() {
     };
     let golden = concat!(
         r#"{"max_rdy_count":2500,"version":"1.3.0","max_msg_timeout":900000,"#,
-        r#""msg_timeout":60000,"tls_v1":false,"deflate":false,"deflate_level":6,"#,
-        r#""max_deflate_level":6,"snappy":false,"sample_rate":0,"auth_required":false,"#,
+        r#""msg_timeout":60000,"tls_v1":false,"deflate":true,"deflate_level":6,"#,
+        r#""max_deflate_level":7,"snappy":false,"sample_rate":0,"auth_required":false,"#,
         r#""output_buffer_size":16384,"output_buffer_timeout":250,"#,
         r#""topology_region":"","topology_zone":""}"#,
     );
     assert_eq!(String::from_utf8(response_json(&reply)).unwrap(), golden);
-    let low = response_json(&Reply { max_deflate_level: 2, ..reply });
-    assert!(String::from_utf8(low).unwrap().contains(r#""deflate_level":2,"#));
+}
+
+#[test]
+fn the_deflate_level_is_the_wish_under_the_maximum() {
+    for (wish, max, level) in [
+        (r#"{"deflate":true,"deflate_level":3}"#, 6, 3),
+        (r#"{"deflate":true,"deflate_level":7}"#, 6, 6),
+        (r#"{"deflate":true,"deflate_level":9}"#, 9, 9),
+        (r#"{"deflate":true,"deflate_level":99999999999}"#, 9, 9),
+        (r#"{"deflate":true,"deflate_level":-1}"#, 9, 6),
+        (r#"{"deflate":true}"#, 9, 6),
+        // Without deflate the wish does not count, but a level is told.
+        (r#"{"deflate_level":3}"#, 9, 6),
+        ("{}", 2, 2),
+    ] {
+        assert_eq!(parse(wish).unwrap().deflate_level(max), level, "{wish}");
+    }
 }
 
 proptest! {

@@ -1,13 +1,16 @@
 //! What a crash may leave at the end of a file, put right by the next run. Nothing that was
 //! acknowledged is touched: that was synced, whole.
 
-use flate2::Compression;
+use super::names::FileNames;
 use flate2::bufread::GzDecoder;
-use flate2::write::GzEncoder;
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+/// A gzip member without content. A compressed file begins with one, so that it is readable from
+/// its first moment, and ends with one after each sync, so that the next run sees from a few bytes
+/// whether the last write is whole.
+pub(super) const EMPTY_MEMBER: &[u8; 20] = b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x03\0\0\0\0\0\0\0\0\0";
 
 /// Ends a last line that was cut short, so that it does not swallow the next message.
 pub(super) fn end_last_line(mut file: &File) -> io::Result<()> {
@@ -20,11 +23,10 @@ pub(super) fn end_last_line(mut file: &File) -> io::Result<()> {
     if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
 }
 
-/// Cuts an incomplete member off the newest compressed file that this format has named: only the
-/// last one written can have any. `format`: with its directory and its placeholders.
-pub(super) fn newest(format: &Path, label: &str) {
-    let Some(path) = newest_of(format) else { return };
-    match cut_incomplete(&path) {
+/// Cuts incomplete members off the compressed files with such names in the directory. Files that
+/// somebody else has made, or writes to, are left alone.
+pub(super) fn cut_incomplete_members(directory: &Path, names: &FileNames, label: &str) {
+    names.find(directory, &mut |path| match cut_incomplete(path) {
         Ok(0) => {}
         Ok(bytes) => {
             let path = path.display();
@@ -33,31 +35,18 @@ pub(super) fn newest(format: &Path, label: &str) {
         Err(error) => {
             tracing::warn!("{label} could not check the end of {}: {error}", path.display());
         }
-    }
+    });
 }
 
-fn newest_of(format: &Path) -> Option<PathBuf> {
-    let text = format.to_str()?;
-    let fixed = &text[..text.find("<DATETIME>").into_iter().chain(text.find("<REV>")).min()?];
-    let (directory, beginning) = fixed.rsplit_once('/')?;
-    let begins = |name: &OsString| {
-        let name = name.to_string_lossy();
-        name.starts_with(beginning) && name.ends_with(".gz")
-    };
-    let entries = fs::read_dir(directory).ok()?.flatten();
-    let entries = entries.filter(|entry| begins(&entry.file_name()));
-    let dated = entries.filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())));
-    dated.max().map(|(_, path)| path)
-}
-
-/// Says how many bytes it cut off. A file that somebody writes to is left alone.
+/// Says how many bytes it cut off.
 fn cut_incomplete(path: &Path) -> io::Result<u64> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    if file.try_lock().is_err() {
+    let bytes = file.metadata()?.len();
+    if !is_ours_and_cut_short(&file, bytes)? || file.try_lock().is_err() {
         return Ok(0);
     }
-    let bytes = file.metadata()?.len();
     let mut reader = BufReader::new(&file);
+    reader.rewind()?;
     let mut complete = 0;
     while !reader.fill_buf()?.is_empty() {
         if io::copy(&mut GzDecoder::new(&mut reader), &mut io::sink()).is_err() {
@@ -65,22 +54,33 @@ fn cut_incomplete(path: &Path) -> io::Result<u64> {
         }
         complete = reader.stream_position()?;
     }
-    if complete < bytes || bytes == 0 {
-        file.set_len(complete)?;
-        if complete == 0 {
-            // Readers take an empty member, not an empty file.
-            let empty = GzEncoder::new(Vec::new(), Compression::default()).finish()?;
-            (&file).seek(SeekFrom::Start(0))?;
-            (&file).write_all(&empty)?;
-        }
-        file.sync_all()?;
-    }
+    file.set_len(complete)?;
+    (&file).seek(SeekFrom::Start(complete))?;
+    (&file).write_all(EMPTY_MEMBER)?;
+    file.sync_all()?;
     Ok(bytes - complete)
+}
+
+fn is_ours_and_cut_short(mut file: &File, bytes: u64) -> io::Result<bool> {
+    let mark = EMPTY_MEMBER.len() as u64;
+    let mut first = Vec::new();
+    file.take(mark).read_to_end(&mut first)?;
+    if bytes < mark {
+        return Ok(EMPTY_MEMBER.starts_with(&first));
+    }
+    let mut last = Vec::new();
+    file.seek(SeekFrom::Start(bytes - mark))?;
+    file.take(mark).read_to_end(&mut last)?;
+    Ok(first == EMPTY_MEMBER && last != EMPTY_MEMBER)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::Compression;
+    use flate2::read::MultiGzDecoder;
+    use flate2::write::GzEncoder;
+    use std::fs;
 
     fn member(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -88,25 +88,64 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn content(path: &Path) -> String {
+        let mut text = String::new();
+        MultiGzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
     #[test]
-    fn every_cut_of_a_member_is_cut_off() {
+    fn whatever_a_kill_has_left_of_a_write_is_cut_off() {
         let directory = tempfile::TempDir::new().unwrap();
-        let format = directory.path().join("t.host<REV>.<DATETIME>.log.gz");
-        let path = directory.path().join("t.host-000000.x.log.gz");
-        fs::write(directory.path().join("other.gz"), b"not ours").unwrap();
-        let (whole, next) = (member(b"one\ntwo\n"), member(b"three\n"));
-        for cut in 0..next.len() {
-            fs::write(&path, [&whole[..], &next[..cut]].concat()).unwrap();
-            newest(&format, "[t/c]");
-            assert_eq!(fs::read(&path).unwrap(), whole, "cut after {cut} bytes");
+        let path = directory.path().join("2026/t.host-000000.05.log.gz");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        let names = FileNames::new("<DATETIME>.log.gz", "%Y/t.host<REV>.%d");
+        let mend = || cut_incomplete_members(directory.path(), &names, "[t/c]");
+        let synced = [EMPTY_MEMBER, &member(b"one\ntwo\n")[..], EMPTY_MEMBER].concat();
+        let next = [&member(b"three\n")[..], EMPTY_MEMBER].concat();
+        for cut in 0..=next.len() {
+            fs::write(&path, [&synced[..], &next[..cut]].concat()).unwrap();
+            mend();
+            let is_whole = cut >= member(b"three\n").len();
+            assert_eq!(content(&path), if is_whole { "one\ntwo\nthree\n" } else { "one\ntwo\n" });
+            let mended = fs::read(&path).unwrap();
+            assert!(mended.ends_with(EMPTY_MEMBER) && mended.starts_with(&synced), "{cut}");
         }
-        fs::write(&path, &whole[..5]).unwrap();
-        newest(&format, "[t/c]");
-        assert_eq!(fs::read(&path).unwrap(), member(b""));
-        let both = [whole, next].concat();
-        fs::write(&path, &both).unwrap();
-        newest(&format, "[t/c]");
-        assert_eq!(fs::read(&path).unwrap(), both);
+        for cut in 0..EMPTY_MEMBER.len() {
+            fs::write(&path, &EMPTY_MEMBER[..cut]).unwrap();
+            mend();
+            assert_eq!(fs::read(&path).unwrap(), EMPTY_MEMBER);
+        }
+    }
+
+    #[test]
+    fn what_is_whole_or_in_use_or_not_ours_is_left_alone() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let names = FileNames::new("t.host<REV>.<DATETIME>.log.gz", "%H");
+        let cut = [EMPTY_MEMBER, &member(b"one\n")[..9]].concat();
+        for (name, bytes) in [
+            (
+                "t.host-000000.05.log.gz",
+                [EMPTY_MEMBER, &member(b"one\n")[..], EMPTY_MEMBER].concat(),
+            ),
+            // Of another writer, or another topic.
+            ("t.host-000001.05.log.gz", member(b"one\n")[..15].to_vec()),
+            ("t.host.x-000001.05.log.gz", cut.clone()),
+        ] {
+            let path = directory.path().join(name);
+            fs::write(&path, &bytes).unwrap();
+            cut_incomplete_members(directory.path(), &names, "[t/c]");
+            assert_eq!(fs::read(&path).unwrap(), bytes, "{name}");
+        }
+        let path = directory.path().join("t.host-000002.05.log.gz");
+        fs::write(&path, &cut).unwrap();
+        let writer = File::open(&path).unwrap();
+        writer.lock().unwrap();
+        cut_incomplete_members(directory.path(), &names, "[t/c]");
+        assert_eq!(fs::read(&path).unwrap(), cut);
+        drop(writer);
+        cut_incomplete_members(directory.path(), &names, "[t/c]");
+        assert_eq!(content(&path), "");
     }
 
     #[test]

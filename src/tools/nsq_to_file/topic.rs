@@ -8,6 +8,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval_at};
 
+/// Batches of messages that may wait while the disk is busy; what came meanwhile is one write and
+/// one sync. There are never more messages than may be in flight.
+const EVENTS_MAX: usize = 64;
+
 /// What the thread is told.
 enum Event {
     Messages(Vec<Message>),
@@ -45,7 +49,7 @@ pub(super) async fn archive(
     mut wishes: Wishes,
 ) -> Result<(), Failure> {
     let control = consumer.control();
-    let (events, told) = mpsc::channel(4);
+    let (events, told) = mpsc::channel(EVENTS_MAX);
     // The clock starts with the topic; the first tick is one interval later.
     let start = tokio::time::Instant::now() + pace.sync_interval;
     let mut ticks = interval_at(start, pace.sync_interval);
@@ -115,7 +119,7 @@ impl Writing {
                 Event::Hurry => self.hurry = true,
             }
             // More messages come only once these are finished.
-            if self.hurry || self.control.is_starved() {
+            if told.is_empty() && (self.hurry || self.control.is_starved()) {
                 self.sync()?;
             }
         }

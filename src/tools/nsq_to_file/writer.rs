@@ -1,16 +1,19 @@
 //! The file of one topic: opened, rotated, synced, closed, and moved where it belongs.
 //!
 //! A gzip member is written in one piece when it is complete, so a crash leaves complete members;
-//! should the kernel have been interrupted within that write, the next start cuts the rest off.
+//! should the kernel have been interrupted within that write, the next start cuts the rest off
+//! (decision record 0022).
 
-use super::names::{with_date, with_revision};
-use super::repair;
+use super::names::{FileNames, with_date, with_revision};
+use super::repair::{self, EMPTY_MEMBER};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Zoned;
+use rustix::fs::{AtFlags, CWD, OFlags, linkat};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +46,8 @@ pub(super) struct FileWriter {
     file_name: String,
     revision: u32,
     opened: Zoned,
+    /// The second whose name that was; a date does not change within one.
+    named_at: i64,
 }
 
 /// The open file.
@@ -60,24 +65,35 @@ enum Content {
         level: Compression,
         /// The member under way.
         member: Option<Box<GzEncoder<Vec<u8>>>>,
-        is_empty: bool,
     },
 }
 
 impl FileWriter {
     pub(super) fn new(plan: Arc<Plan>, label: String, format: String) -> Self {
-        let opened = Zoned::now();
-        Self { plan, label, format, out: None, file_name: String::new(), revision: 0, opened }
+        let (file_name, opened) = (String::new(), Zoned::now());
+        Self { plan, label, format, out: None, file_name, revision: 0, opened, named_at: 0 }
+    }
+
+    /// Puts right what an earlier run has left half-written; before the first file is opened.
+    pub(super) fn mend(&self) {
+        if self.plan.gzip_level.is_some() {
+            let names = FileNames::new(&self.format, &self.plan.date_format);
+            repair::cut_incomplete_members(&self.plan.work_dir, &names, &self.label);
+        }
     }
 
     /// Whether a message of now belongs into another file.
-    pub(super) fn needs_rotation(&self, now: &Zoned) -> bool {
+    pub(super) fn needs_rotation(&mut self, now: &Zoned) -> bool {
         let Some(out) = &self.out else { return true };
         let (label, plan) = (&self.label, &self.plan);
-        let file_name = with_date(&self.format, &plan.date_format, now);
-        if file_name != self.file_name {
-            tracing::info!("{label} new filename {file_name}, rotating...");
-            return true;
+        let second = now.timestamp().as_second();
+        if second != self.named_at {
+            let file_name = with_date(&self.format, &plan.date_format, now);
+            if file_name != self.file_name {
+                tracing::info!("{label} new filename {file_name}, rotating...");
+                return true;
+            }
+            self.named_at = second;
         }
         let age = now.duration_since(&self.opened).unsigned_abs();
         if !plan.rotate_interval.is_zero() && age > plan.rotate_interval {
@@ -105,15 +121,12 @@ impl FileWriter {
     pub(super) fn rotate(&mut self, now: &Zoned) -> Result<(), String> {
         self.close()?;
         let file_name = with_date(&self.format, &self.plan.date_format, now);
-        let is_first = self.file_name.is_empty();
         self.revision = if file_name == self.file_name { self.revision + 1 } else { 0 };
         self.file_name = file_name;
+        self.named_at = now.timestamp().as_second();
         self.opened = now.clone();
         let template = self.plan.work_dir.join(&self.file_name);
         create_parent(&template).map_err(|e| self.fault(&format!("unable to create dir: {e}")))?;
-        if is_first && self.plan.gzip_level.is_some() {
-            repair::newest(&self.plan.work_dir.join(&self.format), &self.label);
-        }
         loop {
             let path = PathBuf::from(with_revision(&template.to_string_lossy(), self.revision));
             if self.is_free(&path)?
@@ -146,14 +159,14 @@ impl FileWriter {
     /// `None` when this name is taken.
     fn open(&self, path: PathBuf) -> Result<Option<Out>, String> {
         let exclusive = self.plan.gzip_level.is_some() || !self.plan.rotate_interval.is_zero();
-        let mut options = OpenOptions::new();
-        if exclusive {
-            options.write(true).create_new(true);
-        } else {
+        // A compressed file is readable from its first moment.
+        let beginning: &[u8] = if self.plan.gzip_level.is_some() { EMPTY_MEMBER } else { b"" };
+        let opened = match exclusive {
+            true => create(&path, beginning),
             // Readable, to see how an earlier run has left it.
-            options.read(true).append(true).create(true);
-        }
-        let file = match options.open(&path) {
+            false => OpenOptions::new().read(true).append(true).create(true).open(&path),
+        };
+        let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let path = path.display();
@@ -173,7 +186,7 @@ impl FileWriter {
             None => Content::Plain(BufWriter::with_capacity(BUFFER_BYTES, file)),
             Some(level) => {
                 let level = Compression::new(level);
-                Content::Gzip { file, level, member: None, is_empty: true }
+                Content::Gzip { file, level, member: None }
             }
         };
         Ok(Some(Out { path, content, bytes }))
@@ -189,7 +202,7 @@ impl FileWriter {
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(directory)?.sync_all()?;
         }
-        Ok(file.metadata()?.len())
+        Ok(if self.plan.gzip_level.is_some() { 0 } else { file.metadata()?.len() })
     }
 
     /// Adds a message and a line feed.
@@ -226,7 +239,7 @@ impl FileWriter {
     /// The line to end with.
     pub(super) fn close(&mut self) -> Result<(), String> {
         let Some(mut out) = self.out.take() else { return Ok(()) };
-        let closed = out.content.end().and_then(|()| out.content.sync());
+        let closed = out.content.sync();
         closed.map_err(|error| self.fault(&format!("failed to fsync output file: {error}")))?;
         drop(out.content);
         if self.plan.work_dir == self.plan.output_dir { Ok(()) } else { self.publish(&out.path) }
@@ -278,24 +291,41 @@ impl Content {
                 file.flush()?;
                 file.get_ref().sync_all()
             }
-            Self::Gzip { file, member, is_empty, .. } => {
+            Self::Gzip { file, member, .. } => {
                 if let Some(member) = member.take() {
-                    file.write_all(&member.finish()?)?;
-                    *is_empty = false;
+                    let mut bytes = member.finish()?;
+                    bytes.extend_from_slice(EMPTY_MEMBER);
+                    file.write_all(&bytes)?;
                 }
                 file.sync_all()
             }
         }
     }
+}
 
-    /// A compressed file without messages is an empty member, which readers take, not an empty
-    /// file, which they do not.
-    fn end(&mut self) -> io::Result<()> {
-        if let Self::Gzip { level, member: member @ None, is_empty: true, .. } = self {
-            *member = Some(Box::new(GzEncoder::new(Vec::new(), *level)));
-        }
-        Ok(())
+/// Makes a file that was not there, locked and with this content from the moment that it has its
+/// name, where the file system can do that.
+fn create(path: &Path, content: &[u8]) -> io::Result<File> {
+    if path.symlink_metadata().is_ok() {
+        return Err(ErrorKind::AlreadyExists.into());
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let mut options = OpenOptions::new();
+    options.write(true);
+    let unnamed = options.custom_flags(OFlags::TMPFILE.bits().cast_signed()).open(parent);
+    let (mut file, is_named) = match unnamed {
+        Ok(file) => (file, false),
+        Err(_) => (options.custom_flags(0).create_new(true).open(path)?, true),
+    };
+    // `prepare` locks it as well; who opens it by name before that finds it whole.
+    let _ = file.try_lock();
+    file.write_all(content)?;
+    if !is_named {
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    }
+    Ok(file)
 }
 
 /// A directory as NSQ makes it: not for others.

@@ -202,6 +202,7 @@ impl Log {
                 segment.sequences = first..first;
             }
             segment.mark(first, staged.first_offset());
+            staged.marks.iter().for_each(|(sequence, offset)| segment.mark(*sequence, *offset));
             segment.sequences.end = self.written_up_to;
             segment.end_offset = staged.offset + staged.bytes as u64;
             segment.is_ended = staged.seals;

@@ -2,7 +2,7 @@
 
 use super::{Io, Log, Report};
 use crate::buffer::AlignedBuffer;
-use crate::read::{Progress, Read, ReadCursor};
+use crate::read::{Need, Progress, Read, ReadCursor};
 use crate::record::RECORD_HEADER_BYTES;
 use crate::request::{FileName, IoError, Operation, Outcome, Purpose};
 use crate::scan::Place;
@@ -26,10 +26,22 @@ impl Log {
                 cursor.enter(block);
                 self.read_ahead(cursor, io);
             } else {
-                self.start_read(place, io);
+                self.start_read(place, cursor.is_sparse(), io);
                 return Read::Wait;
             }
         }
+    }
+
+    /// Brings what a reader of entries that lie far apart will ask for next. Whether more may be
+    /// asked for.
+    pub fn read_sparsely_ahead(&mut self, sequence: u64, io: &mut Io) -> bool {
+        if sequence < self.written_up_to
+            && let Some(place) = self.segments.at_or_after(sequence).map(|s| s.place_of(sequence))
+            && self.reader.find(&place).is_none()
+        {
+            self.start_read(place, true, io);
+        }
+        !self.reader.is_busy()
     }
 
     /// Gives back the memory of blocks that no reader holds.
@@ -43,7 +55,9 @@ impl Log {
             && let Some(segment) = self.segments.segment(place.segment)
         {
             if place.offset < segment.end_offset && cursor.sequence() < segment.sequences.end {
-                return Some(place);
+                // A reader that was sent far ahead does not read what lies between.
+                let known = segment.place_of(cursor.sequence());
+                return Some(if known.offset > place.offset { known } else { place });
             }
             // All of the segment was passed.
             if place.offset >= segment.end_offset {
@@ -56,15 +70,15 @@ impl Log {
 
     /// Brings the block after the one a reader entered, so that it is there in time.
     fn read_ahead(&mut self, cursor: &ReadCursor, io: &mut Io) {
-        let Some(place) = cursor.block_end() else { return };
+        let Some(place) = cursor.block_end().filter(|_| !cursor.is_sparse()) else { return };
         let is_there = self.reader.find(&place).is_some();
         let segment = self.segments.segment(place.segment);
         if !is_there && segment.is_some_and(|segment| place.offset < segment.end_offset) {
-            self.start_read(place, io);
+            self.start_read(place, false, io);
         }
     }
 
-    fn start_read(&mut self, place: Place, io: &mut Io) {
+    fn start_read(&mut self, place: Place, is_sparse: bool, io: &mut Io) {
         if self.reader.is_coming(&place) {
             return;
         }
@@ -78,8 +92,8 @@ impl Log {
                 self.request(Purpose::Open(place.segment), Operation::Open { file }, io);
             }
             Handle::Open => {
-                let need_bytes = RECORD_HEADER_BYTES as u64;
-                let started = self.reader.start(place, segment, need_bytes, &mut io.buffers);
+                let need = Need { bytes: RECORD_HEADER_BYTES as u64, is_sparse };
+                let started = self.reader.start(place, segment, need, &mut io.buffers);
                 if let Some((slot, operation)) = started {
                     segment.reads += 1;
                     self.request(Purpose::Read(slot), operation, io);
@@ -134,8 +148,9 @@ impl Log {
         match progress {
             Progress::Next(operation) => self.request(Purpose::Read(slot), operation, io),
             Progress::Again(slot, operation) => self.request(Purpose::Read(slot), operation, io),
-            Progress::Done(damages) => {
+            Progress::Done(damages, marks) => {
                 segment.reads -= 1;
+                marks.iter().for_each(|(sequence, offset)| segment.mark(*sequence, *offset));
                 let new: Vec<_> =
                     damages.into_iter().filter(|damage| segment.note_damage(damage)).collect();
                 for damage in new {

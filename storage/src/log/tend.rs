@@ -33,8 +33,11 @@ const RETRIES_MAX: u32 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
     No,
-    /// The last segment is to be sealed, written and synced.
-    Sealing,
+    /// The last segment is to be sealed, written and synced. What waits for space is tried once
+    /// more: whether it has been.
+    Sealing {
+        has_probed: bool,
+    },
     /// The last checkpoint is on its way.
     Saving,
     /// Nothing is left to do.
@@ -63,7 +66,7 @@ impl Log {
     /// and a last checkpoint written. Nothing may be appended afterwards.
     pub fn close(&mut self, io: &mut Io) {
         if self.closing == Closing::No {
-            self.closing = Closing::Sealing;
+            self.closing = Closing::Sealing { has_probed: false };
             self.advance_close(io);
         }
     }
@@ -76,13 +79,18 @@ impl Log {
 
     pub(super) fn advance_close(&mut self, io: &mut Io) {
         let is_failed = matches!(self.state, State::Failed(_));
-        if self.closing == Closing::Sealing {
+        if let Closing::Sealing { has_probed } = self.closing {
             if !is_failed {
                 // Without memory for the seal, the next completion brings us back here.
                 let sealed = self.appender.seal(self.durable_end(), &mut io.buffers);
                 self.sync(io);
                 let is_idle = self.commit.is_none() && self.appender.peek().is_none();
-                let is_blocked = matches!(self.state, State::Blocked(_));
+                let is_blocked = matches!(self.state, State::Blocked(_)) && self.waits_for_space();
+                if is_blocked && !has_probed {
+                    self.closing = Closing::Sealing { has_probed: true };
+                    self.probe(io);
+                    return;
+                }
                 if !is_blocked && (sealed.is_err() || !is_idle) {
                     return;
                 }

@@ -264,6 +264,34 @@ impl Bench {
         }
     }
 
+    /// Every so many sequences are read alone, as somebody does who needs few of them.
+    pub fn read_sparsely(&mut self, apart: u64) {
+        let wanted: Vec<_> = self.appended.range(..self.log.written_up_to()).collect();
+        let wanted = wanted.into_iter().filter(|(sequence, _)| *sequence % apart == 0);
+        let wanted: Vec<_> = wanted.map(|(sequence, body)| (*sequence, body.clone())).collect();
+        let mut cursor = ReadCursor::sparse(0);
+        for (index, (sequence, body)) in wanted.iter().enumerate() {
+            cursor.seek(*sequence);
+            loop {
+                match self.log.read(&mut cursor, &mut self.io) {
+                    Read::Entry(entry) if entry.sequence == *sequence => {
+                        break assert_eq!(entry.bytes(), body, "{sequence}");
+                    }
+                    Read::Wait => {
+                        let mut ahead = wanted.iter().skip(index + 1);
+                        while ahead.next().is_some_and(|(sequence, _)| {
+                            self.log.read_sparsely_ahead(*sequence, &mut self.io)
+                        }) {}
+                        assert!(self.step(), "someone waits and nothing is outstanding");
+                    }
+                    // Later ones are there; this one was reclaimed.
+                    Read::Entry(_) | Read::End if self.needless.contains(sequence) => break,
+                    other => panic!("{sequence} is not read: {other:?}"),
+                }
+            }
+        }
+    }
+
     /// Everything that can be read.
     pub fn read_all(&mut self) -> BTreeMap<u64, Vec<u8>> {
         let (found, lost) = self.read_from(0);

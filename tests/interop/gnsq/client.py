@@ -21,6 +21,11 @@ ADDRESS = os.environ["NSQD_ADDRESS"]
 QUICK_ADDRESS = os.environ["NSQD_QUICK_ADDRESS"]
 QUICK_TIMEOUT_S = 1.5
 
+# What every connection negotiates.
+SETTINGS = {}
+if "NSQD_AUTH_SECRET" in os.environ:
+    SETTINGS["auth_secret"] = os.environ["NSQD_AUTH_SECRET"].encode()
+
 
 def body_of(index):
     """A body that says its index and holds every byte value somewhere in the run."""
@@ -43,7 +48,12 @@ class StrictConsumer:
         self.topic = topic
         self.queue = Queue()
         self.consumer = gnsq.Consumer(
-            topic, "all", [address], max_in_flight=IN_FLIGHT, message_handler=self._enqueue
+            topic,
+            "all",
+            [address],
+            max_in_flight=IN_FLIGHT,
+            message_handler=self._enqueue,
+            **SETTINGS,
         )
         self._on_error = lambda _consumer, error: self.queue.put(
             Failed(f"{topic}: the daemon answered {error!r}")
@@ -66,7 +76,7 @@ class StrictConsumer:
 
 
 def producer_of(address):
-    producer = gnsq.Producer([address])
+    producer = gnsq.Producer([address], **SETTINGS)
     producer.start()
     return producer
 

@@ -64,8 +64,15 @@ func (log strictLog) Output(_ int, line string) error {
 	return nil
 }
 
+// newConfig is what every connection negotiates.
+func newConfig() *nsq.Config {
+	config := nsq.NewConfig()
+	config.AuthSecret = os.Getenv("NSQD_AUTH_SECRET")
+	return config
+}
+
 func newProducer(address string) *nsq.Producer {
-	producer, err := nsq.NewProducer(address, nsq.NewConfig())
+	producer, err := nsq.NewProducer(address, newConfig())
 	checkOK(err, "producer")
 	producer.SetLogger(strictLog{"producer"}, nsq.LogLevelError)
 	checkOK(producer.Ping(), "ping")
@@ -126,7 +133,7 @@ func publishBulk(producer *nsq.Producer) {
 
 func bulk(producer *nsq.Producer) *strictConsumer {
 	publishBulk(producer)
-	c := newConsumer(address, "bulk", nsq.NewConfig())
+	c := newConsumer(address, "bulk", newConfig())
 	finished := map[int]bool{}
 	requeued := map[int]bool{}
 	for len(finished) < messages {
@@ -166,7 +173,7 @@ func (c *strictConsumer) letTimeOut(producer *nsq.Producer, timeout time.Duratio
 }
 
 func touch(producer *nsq.Producer) *strictConsumer {
-	c := newConsumer(quickAddress, "touch", nsq.NewConfig())
+	c := newConsumer(quickAddress, "touch", newConfig())
 	// Shows that messages of this channel do time out, so that touching is what keeps the next.
 	c.letTimeOut(producer, quickTimeout)
 	checkOK(producer.Publish("touch", []byte("held")), "touch")
@@ -182,7 +189,7 @@ func touch(producer *nsq.Producer) *strictConsumer {
 }
 
 func deferred(producer *nsq.Producer) *strictConsumer {
-	c := newConsumer(address, "defer", nsq.NewConfig())
+	c := newConsumer(address, "defer", newConfig())
 	started := time.Now()
 	checkOK(producer.DeferredPublish("defer", time.Second, []byte("later")), "defer")
 	checkOK(producer.Publish("defer", []byte("now")), "defer")
@@ -201,7 +208,7 @@ func deferred(producer *nsq.Producer) *strictConsumer {
 }
 
 func requeue(producer *nsq.Producer) *strictConsumer {
-	c := newConsumer(address, "requeue", nsq.NewConfig())
+	c := newConsumer(address, "requeue", newConfig())
 	checkOK(producer.Publish("requeue", []byte("again")), "requeue")
 	message := <-c.arrivals
 	started := time.Now()
@@ -215,7 +222,7 @@ func requeue(producer *nsq.Producer) *strictConsumer {
 }
 
 func timeout(producer *nsq.Producer) *strictConsumer {
-	config := nsq.NewConfig()
+	config := newConfig()
 	config.MsgTimeout = time.Second
 	c := newConsumer(address, "timeout", config)
 	c.letTimeOut(producer, time.Second)

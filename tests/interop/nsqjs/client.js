@@ -14,6 +14,10 @@ const ADDRESS = process.env.NSQD_ADDRESS
 const QUICK_ADDRESS = process.env.NSQD_QUICK_ADDRESS
 const QUICK_TIMEOUT_MS = 1500
 
+// What every connection negotiates.
+const SETTINGS = {}
+if (process.env.NSQD_AUTH_SECRET) SETTINGS.authSecret = process.env.NSQD_AUTH_SECRET
+
 function fail(text) {
   console.error(`nsqjs: ${text}`)
   process.exit(1)
@@ -37,7 +41,7 @@ function bodyOf(index) {
 class Publisher {
   constructor(address) {
     const [host, port] = address.split(':')
-    this.writer = new Writer(host, Number(port))
+    this.writer = new Writer(host, Number(port), SETTINGS)
     this.writer.on('error', (error) => fail(`the writer failed: ${error}`))
     this.connected = new Promise((resolve) => this.writer.on('ready', resolve))
     this.writer.connect()
@@ -68,6 +72,7 @@ class StrictReader {
     this.reader = new Reader(topic, 'all', {
       nsqdTCPAddresses: [address],
       maxInFlight: IN_FLIGHT,
+      ...SETTINGS,
       ...options,
     })
     this.reader.on('error', (error) => fail(`${topic}: the daemon answered ${error}`))

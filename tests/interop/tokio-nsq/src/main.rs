@@ -42,7 +42,11 @@ fn topic(name: &str) -> Result<Arc<NSQTopic>> {
 
 /// Writes leave at once, so that a scenario waits for the daemon and not for its client.
 fn shared() -> NSQConfigShared {
-    NSQConfigShared::new().set_flush_interval(Duration::from_millis(5))
+    let shared = NSQConfigShared::new().set_flush_interval(Duration::from_millis(5));
+    match std::env::var("NSQD_AUTH_SECRET") {
+        Ok(secret) => shared.set_credentials(secret.into_bytes()),
+        Err(_) => shared,
+    }
 }
 
 async fn connected_producer(address: String) -> Result<NSQProducer> {
