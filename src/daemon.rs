@@ -12,6 +12,7 @@ use crate::control::auth::{self, AuthServers};
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
 use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
+use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
@@ -86,6 +87,8 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let certificates = Certificates::read(options).map_err(instantiate)?;
+    let tokens = Tokens::read(&options.http_token_file);
+    let tokens = tokens.map_err(|reason| instantiate(format!("HTTP tokens: {reason}")))?;
     let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
     let restored = file.load();
@@ -126,6 +129,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         http,
         https,
         certificates,
+        tokens,
         tcp_port,
         log_filter: Some(log.filter()),
         log_file: log.file(),

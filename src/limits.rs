@@ -151,8 +151,17 @@ pub const DEAD_LETTERS_SENT_MAX: usize = 64;
 /// Dead letters of a channel that wait for their topic before it delivers nothing more.
 pub const DEAD_LETTERS_WAITING_MAX: usize = 1024;
 
+/// How long an orderly stop waits for answers about dead letters on their way.
+pub const DEAD_LETTERS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// When a dead-letter topic that refused is tried again, in nanoseconds.
 pub const DEAD_LETTER_RETRY_NS: u64 = 1_000_000_000;
+
+/// Most HTTP tokens: each is compared with that of every request.
+pub const HTTP_TOKENS_MAX: usize = 1024;
+
+/// Longest HTTP token in bytes.
+pub const HTTP_TOKEN_BYTES_MAX: usize = 1024;
 
 /// Most `[[policy]]` tables of a configuration: each is compared with every new topic and channel.
 pub const POLICY_ROWS_MAX: usize = 256;

@@ -6,6 +6,7 @@ mod support;
 mod restart {
     mod data_path;
     mod metadata;
+    mod policies;
 
     use crate::support::daemon::{Daemon, Options, command, log_path};
     use crate::support::wait::eventually;

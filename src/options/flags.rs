@@ -78,6 +78,11 @@ pub struct Options {
     /// where the HTTPS API listens, once there is a certificate
     #[arg(long, default_value = "0.0.0.0:4152")]
     pub https_address: String,
+    /// file with tokens that HTTP requests must bring: lines of a role (read, publish, admin) and a
+    /// token
+    #[arg(long, default_value = "")]
+    #[arg(help_heading = OURS)]
+    pub http_token_file: String,
     /// address that lookups hand out for this node (default: the host name)
     #[arg(long, default_value_t = defaults::hostname())]
     pub broadcast_address: String,
