@@ -11,13 +11,14 @@ pub use data_path::DataPath;
 use crate::control::auth::{self, AuthServers};
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
-use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
+use crate::control::metadata::{Metadata, MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
 use crate::options::{Options, version_text};
 use crate::process;
+use crate::protocol::name::TopicName;
 use crate::reactor::{ControlWaker, probe};
 use crate::server::{DaemonStage, Stage};
 use listeners::TcpSide;
@@ -87,14 +88,10 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let certificates = Certificates::read(options).map_err(instantiate)?;
-    let tokens = Tokens::read(&options.http_token_file);
-    let tokens = tokens.map_err(|reason| instantiate(format!("HTTP tokens: {reason}")))?;
+    let tokens = Tokens::read(&options.http_token_file).map_err(instantiate)?;
     let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let restored = file.load();
-    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
-    restored.add_topics(logs.into_iter());
-    restored.declare(&options.declared);
+    let restored = what_there_is_to_be(&file, logs, options)?;
     let servers = AuthServers::new(options).map_err(instantiate)?;
     let (inbox, auth) = servers
         .map(|servers| (servers, auth::questions()))
@@ -147,6 +144,19 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.go_on_to(Stage::Serving);
     systemd::ready();
     Ok(running)
+}
+
+/// The topics that are brought back or made: those of the file, of logs, and the declared ones.
+fn what_there_is_to_be(
+    file: &MetadataFile,
+    logs: Vec<TopicName>,
+    options: &Options,
+) -> Result<Metadata, String> {
+    let restored = file.load();
+    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
+    restored.add_topics(logs.into_iter());
+    restored.declare(&options.declared);
+    Ok(restored)
 }
 
 /// The HTTPS socket, if there is a certificate and an address.

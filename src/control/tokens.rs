@@ -32,11 +32,14 @@ enum Role {
     Admin,
 }
 
+/// A token, and a role it has.
+type Row = (Role, Box<[u8]>);
+
 /// The tokens in force; clones share them.
 #[derive(Debug, Clone)]
 pub struct Tokens {
     path: PathBuf,
-    rows: Arc<watch::Sender<Vec<(Role, Box<[u8]>)>>>,
+    rows: Arc<watch::Sender<Vec<Row>>>,
 }
 
 impl Tokens {
@@ -49,7 +52,8 @@ impl Tokens {
             return Ok(None);
         }
         let path = PathBuf::from(path);
-        let rows = Arc::new(watch::Sender::new(read_rows(&path)?));
+        let rows = read_rows(&path).map_err(|reason| format!("HTTP tokens: {reason}"))?;
+        let rows = Arc::new(watch::Sender::new(rows));
         Ok(Some(Self { path, rows }))
     }
 
@@ -119,14 +123,14 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-fn read_rows(path: &PathBuf) -> Result<Vec<(Role, Box<[u8]>)>, String> {
+fn read_rows(path: &PathBuf) -> Result<Vec<Row>, String> {
     let name = path.display();
     let text =
         fs::read_to_string(path).map_err(|error| format!("open {name}: {}", go_text(&error)))?;
     parse(&text).map_err(|reason| format!("{name}, {reason}"))
 }
 
-fn parse(text: &str) -> Result<Vec<(Role, Box<[u8]>)>, String> {
+fn parse(text: &str) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

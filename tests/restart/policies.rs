@@ -73,7 +73,8 @@ fn a_bad_declaration_is_refused_with_its_place() {
     let (status, log) = start_refused(directory.path(), &[&flag]);
     assert_eq!(status, Some(1), "{log}");
     let expected = format!(
-        "failed to load config file {} - [[topic]] number 2 (name = \"b\"): ttl = \"1 day\": parse error",
+        "failed to load config file {} - [[topic]] number 2 (name = \"b\"): ttl = \"1 day\": parse \
+         error",
         path.display()
     );
     assert!(log.contains(&expected), "{log}");
