@@ -81,15 +81,10 @@ pub fn run(options: Options, data_path: DataPath) -> ExitCode {
 }
 
 fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, String> {
-    tracing::info!("{}", version_text());
-    tracing::info!("ID: {}", options.id);
-    for warning in &options.warnings {
-        tracing::warn!("{warning}");
-    }
+    introduce(options);
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
-    process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let certificates = Certificates::read(options).map_err(instantiate)?;
@@ -154,6 +149,16 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     running.go_on_to(Stage::Serving);
     systemd::ready();
     Ok(running)
+}
+
+/// The first lines of the log; and the process takes what descriptors it may have.
+fn introduce(options: &Options) {
+    tracing::info!("{}", version_text());
+    tracing::info!("ID: {}", options.id);
+    for warning in &options.warnings {
+        tracing::warn!("{warning}");
+    }
+    process::allow_many_descriptors();
 }
 
 /// The topics that are brought back or made: those of the file, of logs, and the declared ones.
