@@ -11,12 +11,14 @@ pub use data_path::DataPath;
 use crate::control::auth;
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
-use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
+use crate::control::metadata::{Metadata, MetadataChanged, MetadataConfig, MetadataFile};
+use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
 use crate::options::{Options, duration, version_text};
 use crate::process;
+use crate::protocol::name::TopicName;
 use crate::reactor::{ControlWaker, memory, probe};
 use crate::server::clock::Clock;
 use crate::server::{DaemonStage, Stage};
@@ -83,15 +85,13 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
-    process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
     let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
     let certificates = Certificates::read(options).map_err(instantiate)?;
+    let tokens = Tokens::read(&options.http_token_file).map_err(instantiate)?;
     let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let restored = file.load();
-    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
-    restored.add_topics(logs.into_iter());
+    let restored = what_there_is_to_be(&file, logs, options)?;
     let (inbox, auth) = auth::servers(options).map_err(instantiate)?;
     let (sender, events) = channel();
     let (removals, removed) = channel();
@@ -122,6 +122,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         http,
         https,
         certificates,
+        tokens,
         tcp_port,
         log_filter: Some(log.filter()),
         free_memory: memory::give_back,
@@ -142,13 +143,27 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     Ok(running)
 }
 
-/// The first lines of the log.
+/// The first lines of the log; and the process takes what descriptors it may have.
 fn introduce(options: &Options) {
     tracing::info!("{}", version_text());
     tracing::info!("ID: {}", options.id);
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
+    process::allow_many_descriptors();
+}
+
+/// The topics that are brought back or made: those of the file, of logs, and the declared ones.
+fn what_there_is_to_be(
+    file: &MetadataFile,
+    logs: Vec<TopicName>,
+    options: &Options,
+) -> Result<Metadata, String> {
+    let restored = file.load();
+    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
+    restored.add_topics(logs.into_iter());
+    restored.declare(&options.declared);
+    Ok(restored)
 }
 
 /// The HTTPS socket, if there is a certificate and an address.
