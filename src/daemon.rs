@@ -8,7 +8,7 @@ mod shards;
 
 pub use data_path::DataPath;
 
-use crate::control::auth::{self, AuthServers};
+use crate::control::auth;
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
 use crate::control::metadata::{Metadata, MetadataChanged, MetadataConfig, MetadataFile};
@@ -92,12 +92,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
     let restored = what_there_is_to_be(&file, logs, options)?;
-    let servers = AuthServers::new(options).map_err(instantiate)?;
-    let (inbox, auth) = servers
-        .map(|servers| (servers, auth::questions()))
-        .map_or((None, None), |(servers, (inbox, questions))| {
-            (Some(inbox), Some((servers, questions)))
-        });
+    let (inbox, auth) = auth::servers(options).map_err(instantiate)?;
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -120,9 +115,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     removal::start(removed, ports.clone())
         .map_err(|error| instantiate(format!("a thread does not start - {error}")))?;
     let on_ready = tell(&sender, Event::Loaded);
-    let on_stop = Box::new(move |_| {
-        let _ = sender.send(Event::Stop);
-    });
+    let on_stop = Box::new(move |_| sender.send(Event::Stop).unwrap_or_default());
     let control = control::run(ControlConfig {
         options: options.clone(),
         shards: ports,
@@ -142,8 +135,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         on_stop,
     })
     .map_err(|error| instantiate(format!("the control thread does not start - {error}")))?;
-    let drain_timeout = options.drain_timeout;
-    let running = Running { control, shards, stage, events, drain_timeout };
+    let running = Running { control, shards, stage, events, drain_timeout: options.drain_timeout };
     running.wait_until_loaded()?;
     tracing::info!("TCP: listening on {tcp_name}");
     running.go_on_to(Stage::Serving);

@@ -28,7 +28,7 @@ mod stats;
 mod tests;
 
 pub use crate::http::{HttpListener, listener};
-pub use auth::{AuthInbox, AuthMail, AuthServers};
+pub use auth::{AuthInbox, AuthMail};
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
@@ -45,7 +45,7 @@ use std::io;
 use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread;
 use tokens::Tokens;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// What the control thread is given.
 pub struct ControlConfig {
@@ -76,7 +76,7 @@ pub struct ControlConfig {
     /// How the topics' logs are; the shards tell it.
     pub health: health::Health,
     /// Whom to ask what clients may do, and the shards' questions; `None` without auth servers.
-    pub auth: Option<(AuthServers, mpsc::Receiver<AuthMail>)>,
+    pub auth: Option<auth::Desk>,
     /// Called once, on the control thread, when the shards have what was in the file and it has
     /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
     pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
