@@ -278,6 +278,16 @@ pub const AUTH_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Compiled patterns kept for the next client that is granted the same.
 pub const AUTH_PATTERNS_CACHED_MAX: usize = 1024;
 
+/// The longest processing time that is told from longer ones, in nanoseconds: a week.
+pub const LATENCY_MAX_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+
+/// The shortest processing time that is told from shorter ones, in nanoseconds.
+pub const LATENCY_STEP_NS: u64 = 1000;
+
+/// What a channel with processing times counts for in a page of `/stats`, in rows: adding up its
+/// histograms takes as long as writing so many.
+pub const STATS_LATENCY_ROWS: usize = 16;
+
 /// How long looking up the name of a statsd server may take (NSQ).
 pub const STATSD_RESOLVE_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -472,6 +482,58 @@ pub const CLIENT_LOOKUP_BYTES_MAX: usize = 16 << 20;
 /// Most addresses of nsqd a consumer keeps; lookup services that name more are ignored.
 pub const CLIENT_ADDRESSES_MAX: usize = 4096;
 
+/// Largest answer of an nsqd or nsqlookupd that nsqadmin reads, in bytes: the statistics of some
+/// hundred thousand channels.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Questions to daemons that nsqadmin has under way; further ones wait.
+pub const ADMIN_QUESTIONS_AT_ONCE_MAX: usize = 128;
+
+/// Largest body of a request to nsqadmin, in bytes (NSQ, where it has a limit at all).
+pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Notifications of nsqadmin that wait to be sent; further ones are dropped, and logged.
+pub const ADMIN_NOTIFICATIONS_MAX: usize = 256;
+
+/// How often nsqadmin asks the cluster while somebody watches one of its pages.
+pub const ADMIN_POLL_EVERY: Duration = Duration::from_secs(2);
+
+/// How soon it asks again when somebody wants to see what has just been changed.
+pub const ADMIN_POLL_PAUSE_MIN: Duration = Duration::from_millis(150);
+
+/// How long it goes on when nobody watches any more: long enough to go from page to page.
+pub const ADMIN_LINGER: Duration = Duration::from_secs(30);
+
+/// How long pages wait for daemons that are slow; they come without them then.
+pub const ADMIN_POLL_PATIENCE: Duration = Duration::from_millis(700);
+
+/// How old the picture of a page may be, when nothing has been changed through nsqadmin since.
+pub const ADMIN_PICTURE_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the last answer of an nsqd that does not answer any more is shown.
+pub const ADMIN_STALE_AFTER: Duration = Duration::from_secs(15);
+
+/// Shortest time that rates are taken over.
+pub const ADMIN_RATE_TIME_MIN: Duration = Duration::from_millis(1500);
+
+/// Pages that can be watched at a time, each a connection; further ones show no live values.
+pub const ADMIN_WATCHERS_MAX: usize = 256;
+
+/// How long a page is kept up to date over one request; then it makes another one. Less than a
+/// connection may be silent.
+pub const ADMIN_STREAM_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Rows of a page's list, where its reader asks for no other number.
+pub const ADMIN_PAGE_ROWS: usize = 250;
+
+/// Rows of a page's list at most.
+pub const ADMIN_PAGE_ROWS_MAX: usize = 5000;
+
+/// Clients that a page shows.
+pub const ADMIN_PAGE_CLIENTS_MAX: usize = 1000;
+
+const _: () = assert!(ADMIN_STREAM_TIME_MAX.as_secs() < HTTP_IDLE_TIME_MAX.as_secs());
+const _: () = assert!(ADMIN_WATCHERS_MAX < HTTP_CONNECTIONS_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BODY_BYTES_MAX_DEFAULT);
 const _: () = assert!(NAME_BYTES_MAX < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && WHOLE_RECEIVE_BUFFERS.is_power_of_two());

@@ -17,7 +17,7 @@ mod tls;
 mod validate;
 pub(crate) mod value;
 
-pub use address::{ListenAddress, split_host_port};
+pub use address::{ListenAddress, join_host_port, split_host_port};
 pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;

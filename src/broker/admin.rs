@@ -8,6 +8,7 @@
 use super::durability::Durability;
 use super::figures::Figure;
 use super::grant::Grant;
+use super::latency::Latencies;
 use super::mail::Refusal;
 use super::session::SessionKey;
 use super::upgrade::Layers;
@@ -94,6 +95,8 @@ pub enum AdminRequest {
         topic: Option<TopicName>,
         /// Only this channel of each topic; topics without it are left out.
         channel: Option<ChannelName>,
+        /// Whether processing times are wanted, which take more time than the rest.
+        latencies: bool,
     },
     /// To each shard: a page of its connections, in slot order.
     SessionsPage {
@@ -227,6 +230,8 @@ pub struct TopicStats {
     pub log_bytes: u64,
     /// Whether it waits for [`TopicAction::Start`].
     pub starting: bool,
+    /// How long its channels' messages take.
+    pub latencies: Latencies,
     /// Its channels, unsorted.
     pub channels: Vec<ChannelStats>,
 }
@@ -256,6 +261,8 @@ pub struct ChannelStats {
     pub client_count: u64,
     /// Whether deliveries are stopped.
     pub paused: bool,
+    /// How long its messages take.
+    pub latencies: Latencies,
 }
 
 /// One connection, as in `/stats`.

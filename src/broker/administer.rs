@@ -50,8 +50,8 @@ impl Shard {
                 self.authorize(now, session, grant);
                 AdminReply::Done
             }
-            AdminRequest::TopicsPage { from, topic, channel } => {
-                AdminReply::Topics(self.topics_page(from, topic, channel))
+            AdminRequest::TopicsPage { from, topic, channel, latencies } => {
+                AdminReply::Topics(self.topics_page(now, from, topic, channel, latencies))
             }
             AdminRequest::SessionsPage { from } => AdminReply::Sessions(self.sessions_page(from)),
             AdminRequest::Figures => AdminReply::Figures(self.figures()),

@@ -16,6 +16,7 @@ use super::admin::ShardIndex;
 use super::deadlines::TimerId;
 use super::eligible::Eligible;
 use super::in_flight::InFlightIndex;
+use super::latency::LatencyWindow;
 use super::later::Later;
 use super::store::MessageSlot;
 use super::time::Time;
@@ -46,6 +47,8 @@ pub struct Channel {
     pub later: Later,
     /// Delivered, not finished.
     pub in_flight: InFlightIndex,
+    /// How long its messages take; none unless that is measured.
+    pub latency: Option<Box<LatencyWindow>>,
     /// Armed for the first of `deferred`.
     pub timer: TimerId,
     /// Subscribed sessions, by slot.
@@ -142,6 +145,7 @@ impl Channel {
             behind: None,
             later: Later::default(),
             in_flight: InFlightIndex::default(),
+            latency: None,
             timer,
             consumers: Vec::new(),
             eligible: Eligible::default(),

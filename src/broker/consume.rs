@@ -6,6 +6,7 @@ use super::channel::{Channel, Deferred, Entry};
 use super::deadlines::Owner;
 use super::delivery::list_eligible;
 use super::in_flight::{EntryIndex, Found, InFlight, InFlightIndex};
+use super::latency::LatencyWindow;
 use super::later::Later;
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
@@ -77,7 +78,7 @@ impl Shard {
     }
 
     /// FIN.
-    pub(super) fn finish(&mut self, index: u32, id: MessageId) {
+    pub(super) fn finish(&mut self, now: Now, index: u32, id: MessageId) {
         let (slot, found) = match self.held(index, id) {
             Ok(held) => held,
             Err(reason) => {
@@ -92,6 +93,10 @@ impl Shard {
         session.in_flight_count -= 1;
         session.counts.finished += 1;
         let entry = self.in_flight.remove(&mut session.in_flight, found.entry);
+        if let Some(latency) = &mut channel.latency {
+            let published_ns = self.store.message(entry.message).timestamp_ns;
+            latency.record(now.time, now.wall.0, published_ns);
+        }
         let sequence = self.store.sequence(entry.message);
         if sequence > 0 {
             finish_in_log(&mut self.topics, &mut self.marked_logs, channel, sequence);
@@ -253,7 +258,12 @@ impl Shard {
         let entry = self.channels.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("CHANNELS_MAX is below 2^32");
         let timer = self.deadlines.add(Owner::Channel(slot));
-        entry.insert(Channel::new(topic_index, name, timer));
+        let channel = entry.insert(Channel::new(topic_index, name, timer));
+        channel.latency = self
+            .config
+            .latency
+            .as_ref()
+            .map(|config| Box::new(LatencyWindow::new(now.time, config.window)));
         topic.channels.push(slot);
         topic.channels_by_name.insert(name, slot);
         let notice = Notice::ChannelCreated(topic.name, name);

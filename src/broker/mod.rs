@@ -21,6 +21,7 @@ pub mod figures;
 pub mod grant;
 pub mod identify;
 pub mod in_flight;
+pub mod latency;
 pub mod later;
 pub mod logged;
 pub mod message_id;

@@ -13,6 +13,7 @@ use super::deadlines::{Deadlines, Owner, TimerId};
 use super::durability::Durability;
 use super::identify::Features;
 use super::in_flight::InFlightEntries;
+use super::latency::LatencyConfig;
 use super::logged::LogKeys;
 use super::mail::{Mail, PublishBatch};
 use super::placement::Placement;
@@ -63,6 +64,8 @@ pub struct ShardConfig {
     pub max_channel_consumers: usize,
     /// `--max-msg-timeout`: the cap of TOUCH.
     pub max_message_timeout: Span,
+    /// Which processing times are reported; none when they are not measured.
+    pub latency: Option<LatencyConfig>,
     /// What a client has until it negotiates.
     pub defaults: Negotiated,
     /// Limits of single commands.
@@ -237,7 +240,7 @@ impl Shard {
         }
         match command {
             Command::Publish(publish) => self.publish(now, index, publish),
-            Command::Finish { id } => self.finish(index, id),
+            Command::Finish { id } => self.finish(now, index, id),
             Command::Ready { count } => self.ready(index, count),
             Command::Requeue { id, delay_ms } => self.requeue(now, index, id, delay_ms),
             Command::Touch { id } => self.touch(now, index, id),

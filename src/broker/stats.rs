@@ -3,10 +3,12 @@
 
 use super::admin::{ChannelStats, SessionStats, SessionsPage, TopicStats, TopicsPage};
 use super::channel::Channel;
+use super::latency::{Latencies, LatencyConfig, LatencyWindow};
 use super::session::Session;
 use super::shard::Shard;
+use super::time::Now;
 use super::topic::Topic;
-use crate::limits::{STATS_PAGE_ROWS, STATS_PAGE_SCAN};
+use crate::limits::{STATS_LATENCY_ROWS, STATS_PAGE_ROWS, STATS_PAGE_SCAN};
 use crate::protocol::command::State;
 use crate::protocol::name::{ChannelName, TopicName};
 
@@ -15,12 +17,16 @@ impl Shard {
     /// together.
     pub(super) fn topics_page(
         &self,
+        now: Now,
         from: u32,
         topic: Option<TopicName>,
         channel: Option<ChannelName>,
+        with_latencies: bool,
     ) -> TopicsPage {
         let mut page = TopicsPage::default();
         let mut rows = 0;
+        let latency = self.config.latency.as_ref().filter(|_| with_latencies);
+        let rows_per_channel = if latency.is_some() { STATS_LATENCY_ROWS } else { 1 };
         let start = from as usize;
         for (index, slot) in self.topics.iter().enumerate().skip(start) {
             if rows >= STATS_PAGE_ROWS || index - start >= STATS_PAGE_SCAN {
@@ -31,8 +37,8 @@ impl Shard {
             if topic.is_some_and(|name| name != found.name) {
                 continue;
             }
-            let Some(stats) = self.topic_stats(found, channel) else { continue };
-            rows += 1 + stats.channels.len();
+            let Some(stats) = self.topic_stats(now, found, channel, latency) else { continue };
+            rows += 1 + stats.channels.len() * rows_per_channel;
             page.topics.push(stats);
         }
         page
@@ -52,13 +58,25 @@ impl Shard {
         page
     }
 
-    fn topic_stats(&self, topic: &Topic, channel: Option<ChannelName>) -> Option<TopicStats> {
-        let channels: Vec<_> = topic
-            .channels
-            .iter()
-            .map(|slot| &self.channels[*slot as usize])
+    fn topic_stats(
+        &self,
+        now: Now,
+        topic: &Topic,
+        channel: Option<ChannelName>,
+        latency: Option<&LatencyConfig>,
+    ) -> Option<TopicStats> {
+        let all = topic.channels.iter().map(|slot| &self.channels[*slot as usize]);
+        let latencies = |windows: &mut dyn Iterator<Item = &LatencyWindow>| {
+            let config = latency?;
+            Some(Latencies::of(config, now.time, windows))
+        };
+        let channels: Vec<_> = all
+            .clone()
             .filter(|found| channel.is_none_or(|name| name == found.name))
-            .map(Channel::stats)
+            .map(|found| {
+                let own = latencies(&mut found.latency.as_deref().into_iter());
+                ChannelStats { latencies: own.unwrap_or_default(), ..found.stats() }
+            })
             .collect();
         if channel.is_some() && channels.is_empty() {
             return None;
@@ -74,6 +92,8 @@ impl Shard {
             has_own_durability: topic.has_own_durability,
             log_bytes: topic.log.as_ref().map_or(0, |log| log.log.segment_bytes()),
             starting: topic.starting,
+            latencies: latencies(&mut all.filter_map(|found| found.latency.as_deref()))
+                .unwrap_or_default(),
             channels,
         })
     }
@@ -132,6 +152,7 @@ impl Channel {
             delivery_counts: self.counts.delivered,
             client_count: self.consumers.len() as u64,
             paused: self.paused,
+            latencies: Latencies::default(),
         }
     }
 }

@@ -2,9 +2,10 @@
 //! on time and on what is read.
 
 use super::error::Error;
+use crate::options::{join_host_port, split_host_port};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -12,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -28,6 +30,7 @@ pub(crate) struct HttpClient {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -75,10 +78,37 @@ impl HttpClient {
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, self.body_bytes_max).collect().await;
             let body = body.map_err(|error| chain(&*error))?.to_bytes();
-            Ok(Answer { status: head.status, body })
+            Ok(Answer { status: head.status, headers: head.headers, body })
         };
         let slow = || Err("i/o timeout".to_owned());
         timeout(self.request_timeout, exchange).await.unwrap_or_else(|_| slow())
+    }
+
+    /// As [`request`](Self::request), over HTTPS when the server says that it wants that: 403, and
+    /// the port in a JSON document.
+    ///
+    /// # Errors
+    /// What kept the answer from coming, or a status other than 200.
+    pub(crate) async fn insist(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, String> {
+        let mut url = url.clone();
+        loop {
+            let answer = self.request(method.clone(), &url, headers, Bytes::new()).await?;
+            match answer.status {
+                StatusCode::OK => return Ok(answer.body),
+                StatusCode::FORBIDDEN if url.scheme_str() != Some("https") => {
+                    url = over_https(&url, &answer.body)?;
+                }
+                status => {
+                    let body = String::from_utf8_lossy(&answer.body);
+                    return Err(format!("got response {status} {body:?}"));
+                }
+            }
+        }
     }
 
     /// GET, where only 200 will do.
@@ -120,6 +150,21 @@ pub(crate) fn escape(text: &[u8], space: &str) -> String {
         }
     }
     escaped
+}
+
+/// The same over HTTPS, at the port that the answer names.
+fn over_https(url: &Uri, answer: &[u8]) -> Result<Uri, String> {
+    #[derive(Deserialize)]
+    struct Forbidden {
+        https_port: u16,
+    }
+    let Forbidden { https_port } =
+        serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let host = split_host_port(authority).map_or(authority, |(host, _)| host);
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let url = format!("https://{}{path}", join_host_port(host, https_port.into()));
+    url.parse().map_err(|error| format!("{url}: {error}"))
 }
 
 fn trusting_nobody() -> ClientConfig {

@@ -22,7 +22,7 @@ mod message;
 mod producer;
 mod ready_distribution;
 mod retry;
-mod tls;
+pub(crate) mod tls;
 
 pub use backoff::BackoffStrategy;
 pub use config::{Config, TlsMinVersion};

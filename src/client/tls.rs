@@ -14,7 +14,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Error::Setting`] when a file cannot be read or holds no certificate.
-pub(super) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, Error> {
+pub(crate) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     if let Some(given) = &config.tls_config {
         return Ok(Arc::clone(given));
     }

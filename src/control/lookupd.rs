@@ -170,7 +170,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn gather(shards: &Shards) -> Result<(Topology, Vec<TopicName>), Unavailable> {
     let mut topology = Topology::default();
     let mut waiting = Vec::new();
-    let request = |from| AdminRequest::TopicsPage { from, topic: None, channel: None };
+    let request =
+        |from| AdminRequest::TopicsPage { from, topic: None, channel: None, latencies: false };
     let read = shards.read_pages(request, |reply| match reply {
         AdminReply::Topics(page) => {
             for topic in page.topics {

@@ -180,7 +180,8 @@ impl Keeper {
 /// What of all shards' topics survives a restart, in no order.
 async fn gather(shards: &Shards) -> Result<Vec<Topic>, Unavailable> {
     let mut topics = Vec::new();
-    let request = |from| AdminRequest::TopicsPage { from, topic: None, channel: None };
+    let request =
+        |from| AdminRequest::TopicsPage { from, topic: None, channel: None, latencies: false };
     let read = shards.read_pages(request, |reply| match reply {
         AdminReply::Topics(page) => {
             topics.extend(page.topics.iter().filter(|t| !t.name.is_ephemeral()).map(lasting));

@@ -3,6 +3,7 @@
 use crate::broker::Features;
 use crate::broker::admin::ShardIndex;
 use crate::broker::eligible::Proximity;
+use crate::broker::latency::LatencyConfig;
 use crate::broker::session::Negotiated;
 use crate::broker::shard::ShardConfig;
 use crate::broker::time::Span;
@@ -38,6 +39,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
         budget_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
         max_channel_consumers: options.max_channel_consumers,
         max_message_timeout: span(options.max_msg_timeout),
+        latency: latency(options),
         defaults: Negotiated {
             heartbeat_interval: Some(span(HEARTBEAT_INTERVAL_DEFAULT)),
             message_timeout: span(options.msg_timeout),
@@ -81,6 +83,13 @@ fn log_options(options: &Options) -> LogOptions {
     let asked = options.max_bytes_per_file.next_multiple_of(BLOCK_BYTES as u64);
     let max = defaults.segment_bytes_max.min(asked).clamp(first, SEGMENT_BYTES_MAX);
     LogOptions { segment_bytes_first: first, segment_bytes_max: max, ..defaults }
+}
+
+/// What is reported of processing times, if anything.
+fn latency(options: &Options) -> Option<LatencyConfig> {
+    let quantiles = options.e2e_processing_latency_percentiles.clone();
+    let window = span(options.e2e_processing_latency_window_time);
+    (!quantiles.is_empty()).then_some(LatencyConfig { quantiles, window })
 }
 
 fn span(duration: Duration) -> Span {

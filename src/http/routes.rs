@@ -20,7 +20,7 @@ use tokio::time::Instant;
 /// One endpoint of a daemon whose state is `S`.
 pub(crate) struct Route<S> {
     method: Method,
-    /// In axum's notation; `{name}` stands for one segment that is not empty.
+    /// In axum's notation; each `{name}` stands for one segment that is not empty.
     path: &'static str,
     logged: bool,
     serve: fn() -> MethodRouter<S>,
@@ -42,6 +42,19 @@ pub(crate) const fn unlogged<S>(
     serve: fn() -> MethodRouter<S>,
 ) -> Route<S> {
     Route { method, path, logged: false, serve }
+}
+
+/// A table whose paths all begin with a base (`/` for none). It lives as long as the process.
+pub(crate) fn under<S>(base: &str, table: Vec<Route<S>>) -> &'static [Route<S>] {
+    let base = base.trim_end_matches('/');
+    let path = |path: &'static str| -> &'static str {
+        match (base, path) {
+            ("", path) => path,
+            (base, "/") => String::leak(base.to_owned()),
+            (base, path) => String::leak(format!("{base}{path}")),
+        }
+    };
+    Vec::leak(table.into_iter().map(|row| Route { path: path(row.path), ..row }).collect())
 }
 
 /// A whole HTTP API.
@@ -127,12 +140,18 @@ fn verdict<S>(table: &'static [Route<S>], method: &Method, path: &str) -> Verdic
 
 /// Whether a path is exactly what a route's path stands for.
 fn matches(route: &str, path: &str) -> bool {
-    match route.split_once('{') {
-        None => route == path,
-        Some((stem, _)) => path
-            .strip_prefix(stem)
-            .is_some_and(|segment| !segment.is_empty() && !segment.contains('/')),
+    let (mut route, mut path) = (route.split('/'), path.split('/'));
+    loop {
+        match (route.next(), path.next()) {
+            (None, None) => return true,
+            (Some(part), Some(segment)) if stands_for(part, segment) => {}
+            _ => return false,
+        }
     }
+}
+
+fn stands_for(part: &str, segment: &str) -> bool {
+    if part.starts_with('{') { !segment.is_empty() } else { part == segment }
 }
 
 /// The route's own spelling of a path that differs only by case, slashes and dots.
@@ -147,11 +166,20 @@ fn canonical(route: &str, path: &str) -> Option<String> {
             segment => segments.push(segment),
         }
     }
-    let path = format!("/{}", segments.join("/"));
-    let stem = route.split('{').next()?;
-    let (head, tail) = path.split_at_checked(stem.len())?;
-    let canonical = format!("{stem}{tail}");
-    (head.eq_ignore_ascii_case(stem) && matches(route, &canonical)).then_some(canonical)
+    let parts = route.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    if parts.len() != segments.len() {
+        return None;
+    }
+    let mut canonical = String::new();
+    for (part, segment) in parts.iter().zip(&segments) {
+        let is_name = part.starts_with('{');
+        if !is_name && !part.eq_ignore_ascii_case(segment) {
+            return None;
+        }
+        canonical.push('/');
+        canonical.push_str(if is_name { segment } else { part });
+    }
+    Some(if canonical.is_empty() { "/".to_owned() } else { canonical })
 }
 
 fn decoded(path: &str) -> String {
@@ -162,6 +190,7 @@ fn decoded(path: &str) -> String {
 /// The same URI with another path; the old one when the new path cannot stand in a URI.
 fn with_path(uri: &Uri, path: &str) -> Uri {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = path.replace('%', "%25").replace('#', "%23").replace('?', "%3F");
     Uri::try_from(format!("{path}{query}")).unwrap_or_else(|_| uri.clone())
 }
 
@@ -178,4 +207,34 @@ fn redirect(method: &Method, uri: &Uri) -> Response {
     let page = format!("<a href=\"{href}\">Moved Permanently</a>.\n\n");
     let headers = [(CONTENT_TYPE, html), (LOCATION, header)];
     (StatusCode::MOVED_PERMANENTLY, headers, page).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_with_several_names_are_told_apart() {
+        let route = "/api/topics/{topic}/{channel}";
+        assert!(matches(route, "/api/topics/a/b"));
+        for path in ["/api/topics/a", "/api/topics/a/", "/api/topics//b", "/api/topics/a/b/c"] {
+            assert!(!matches(route, path), "{path}");
+        }
+        assert_eq!(canonical(route, "//API/x/../Topics/A/B/").unwrap(), "/api/topics/A/B");
+        assert_eq!(canonical(route, "/api/topics/a"), None);
+        assert_eq!(canonical("/", "//").unwrap(), "/");
+        let uri = Uri::from_static("/x?y=1");
+        assert_eq!(with_path(&uri, "/a#b"), "/a%23b?y=1");
+    }
+
+    #[test]
+    fn a_table_moves_under_a_base() {
+        let table = || {
+            let row = |path| route::<()>(Method::GET, path, || axum::routing::get(async || ()));
+            vec![row("/"), row("/api/{x}")]
+        };
+        let paths = |base| under(base, table()).iter().map(|row| row.path).collect::<Vec<_>>();
+        assert_eq!(paths("/"), ["/", "/api/{x}"]);
+        assert_eq!(paths("/adm"), ["/adm", "/adm/api/{x}"]);
+    }
 }

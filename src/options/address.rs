@@ -46,6 +46,11 @@ pub fn split_host_port(text: &str) -> Option<(&str, &str)> {
     plain.then_some((host, port))
 }
 
+/// Joins as Go's `net.JoinHostPort` does: IPv6 hosts get their brackets.
+pub fn join_host_port(host: &str, port: i64) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,15 +6,10 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Options that are accepted, so that NSQ's command lines and files work, and change nothing.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 4] = [
-    ("queue_scan_selection_count", NO_SCAN),
-    ("queue_scan_worker_pool_max", NO_SCAN),
-    ("e2e_processing_latency_percentiles", NO_PERCENTILES),
-    ("e2e_processing_latency_window_time", NO_PERCENTILES),
-];
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 2] =
+    [("queue_scan_selection_count", NO_SCAN), ("queue_scan_worker_pool_max", NO_SCAN)];
 
 const NO_SCAN: &str = "timeouts are kept in order and need no scanning";
-const NO_PERCENTILES: &str = "processing times are not measured yet";
 
 /// Checks the options, in NSQ's order of evaluation, and completes them.
 pub(super) fn validate(mut options: Options) -> Result<Options, Exit> {
@@ -75,6 +70,10 @@ fn check_numbers(options: &Options) -> Result<(), String> {
     require(!options.msg_timeout.is_zero(), "--msg-timeout must be positive")?;
     require(options.max_bytes_per_file > 0, "--max-bytes-per-file must be positive")?;
     require(!options.sync_timeout.is_zero(), "--sync-timeout must be positive")?;
+    require(
+        !options.e2e_processing_latency_window_time.is_zero(),
+        "--e2e-processing-latency-window-time must be positive",
+    )?;
     require(options.memory_budget > 0, "--memory-budget must be positive")?;
     if !options.statsd_address.is_empty() {
         let interval = options.statsd_interval > Duration::from_secs(1);

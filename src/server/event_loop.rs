@@ -165,7 +165,9 @@ impl EventLoop {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
-            self.wait(idle)?;
+            // The turn may have taken note of the wake-up that told of another stage: a shard that
+            // slept now would sleep through it.
+            self.wait(idle && self.stage.current() == stage)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! behind whatever happens.
 
 use crate::support::daemon::program;
+use crate::support::wait::eventually;
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
@@ -122,9 +123,9 @@ impl Disk {
         run(mount.args(["-o", "loop"]).arg(&self.image).arg(self.mount_point()))
     }
 
-    /// The daemon must have ended.
+    /// The daemon must have ended; the kernel lets go of the files of its ring some time after.
     pub(super) fn unmount(&self) {
-        run(Command::new("umount").arg(self.mount_point())).expect("nobody uses it any more");
+        eventually(|| run(Command::new("umount").arg(self.mount_point())));
     }
 
     /// From here on every access fails, and what was not synced will not be there.

@@ -95,7 +95,7 @@ fn statsd_gets_what_nsqd_pushes() {
 }
 
 #[test]
-fn datagrams_keep_to_their_size_and_cut_at_lines() {
+fn l26_datagrams_keep_to_their_size_and_cut_at_lines() {
     let server = Server::start();
     let flags = ["--statsd-udp-packet-size=200", "--statsd-mem-stats=false", "--statsd-prefix="];
     let daemon = server.daemon(&flags);
@@ -121,4 +121,35 @@ fn a_daemon_with_statsd_stops_at_once() {
     daemon.create_topic("t");
     assert!(daemon.terminate("TERM").success());
     assert!(daemon.log().contains(" INFO: STATSD: closing\n"), "{}", daemon.log());
+}
+
+#[test]
+fn l26_processing_times_are_named_by_percentile() {
+    let server = Server::start();
+    let percentiles = "--e2e-processing-latency-percentile=0.5,0.999,1";
+    let daemon = server.daemon(&[percentiles, "--statsd-prefix=", "--statsd-mem-stats=false"]);
+    let mut client = Client::consumer(&daemon, "t", "c", 1);
+    client.publish("t", b"body");
+    let message = client.message();
+    client.finish(&message);
+    client.expect_quiet();
+    let mut seen = String::new();
+    for _ in 0..PACKETS_MAX {
+        seen.push_str(&server.packet());
+        let last = "topic.t.channel.c.e2e_processing_latency_50:";
+        if seen.lines().any(|line| line.starts_with(last)) && seen.ends_with('\n') {
+            break;
+        }
+    }
+    for of in ["topic.t", "topic.t.channel.c"] {
+        let named = |line: &&str, name: &str| {
+            let value = line.strip_prefix(of).and_then(|rest| rest.strip_prefix(name));
+            let value = value.and_then(|rest| rest.strip_suffix("|g"));
+            value.is_some_and(|value| value.parse::<u64>().is_ok_and(|ns| ns > 0))
+        };
+        let count = |name| seen.lines().filter(|line| named(line, name)).count();
+        let hundred = count(".e2e_processing_latency_100:");
+        assert!(hundred >= 2, "0.999 is named as 1 is: {seen}");
+        assert!(count(".e2e_processing_latency_50:") >= 1, "{seen}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use crate::support::client::Client;
 use crate::support::matrix::check;
+use crate::support::wait::pass;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 #[test]
 fn d12_client_stats() {
@@ -147,5 +149,58 @@ fn topics_and_channels_are_sorted() {
         };
         assert_eq!(names(&stats["topics"], "topic_name"), ["B", "a", "a.b", "ab", "b"]);
         assert_eq!(names(&stats["topics"][0]["channels"], "channel_name"), ["1", "2"]);
+    });
+}
+
+#[test]
+fn processing_times_are_of_what_was_finished() {
+    let flags =
+        ["--e2e-processing-latency-percentile=0.5", "-e2e-processing-latency-percentile=1.0"];
+    check(&flags, |daemon| {
+        daemon.create_topic("none");
+        daemon.create_channel("t", "idle");
+        let mut client = Client::consumer(daemon, "t", "ch", 3);
+        client.publish_batch("t", &[&b"body"[..]; 3]);
+        let messages = client.messages(3);
+        // Only what is finished counts, from the moment it was published.
+        pass(Duration::from_millis(20));
+        client.finish(&messages[0]);
+        client.finish(&messages[1]);
+        client.requeue(&messages[2], 600_000);
+        client.expect_quiet();
+        daemon.wait_channel("t", "ch", &[("in_flight_count", 0)]);
+        let stats = daemon.stats();
+        let topic = |name: &str| {
+            let mut topics = stats["topics"].as_array().unwrap().iter();
+            topics.find(|topic| topic["topic_name"] == name).unwrap()
+        };
+        let nothing = json!({"count": 0, "percentiles": null});
+        assert_eq!(topic("none")["e2e_processing_latency"], nothing);
+        let zeros = json!([{"quantile": 1, "value": 0}, {"quantile": 0.5, "value": 0}]);
+        let channel = |name| daemon.channel("t", name).unwrap()["e2e_processing_latency"].clone();
+        assert_eq!(channel("idle"), json!({"count": 0, "percentiles": zeros}));
+        for latency in [&topic("t")["e2e_processing_latency"], &channel("ch")] {
+            assert_eq!(latency["count"], 2, "{latency}");
+            let shown = latency["percentiles"].as_array().unwrap();
+            for (item, quantile) in shown.iter().zip([1.0, 0.5]) {
+                assert_eq!(item["quantile"].as_f64(), Some(quantile), "{latency}");
+                let value = item["value"].as_u64().expect("whole nanoseconds");
+                assert!((19_800_000..20_000_000_000).contains(&value), "{latency}");
+            }
+        }
+        let text = daemon.get("/stats?topic=t").text();
+        let line = text.lines().find(|line| line.contains("[ch  ")).unwrap();
+        let (_, shown) = line.split_once("e2e%: ").unwrap();
+        let times: Vec<_> = shown.split(", ").collect();
+        let is_time = |time: &&str| time.ends_with("ms") || time.ends_with('s');
+        assert!(times.len() == 2 && times.iter().all(is_time), "{line}");
+        if !daemon.is_original() {
+            let text = daemon.get("/metrics").text();
+            let series = "nsq_channel_e2e_processing_latency_seconds\
+                          {topic=\"t\",channel=\"ch\",quantile=\"0.5\"} 0.";
+            assert!(text.contains(series), "{text}");
+            let count = "nsq_topic_e2e_processing_latency_count{topic=\"t\"} 2\n";
+            assert!(text.contains(count), "{text}");
+        }
     });
 }

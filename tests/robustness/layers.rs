@@ -23,7 +23,10 @@ fn connect(daemon: &Daemon, layers: &[&str]) -> Client {
     client.identify(&wishes);
     for layer in layers {
         match *layer {
-            "tls_v1" => client.stream.start_tls(CERTIFICATES.client(Shown::Nothing)).unwrap(),
+            "tls_v1" => {
+                let config = CERTIFICATES.client(Shown::Nothing);
+                client.stream.start_tls(config).expect("a handshake");
+            }
             "snappy" => client.stream.start_snappy(),
             _ => client.stream.start_deflate(),
         }

@@ -143,6 +143,7 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
         budget_bytes: 64 << 20,
         max_channel_consumers: 0,
         max_message_timeout: Span::from_ms(900_000),
+        latency: None,
         defaults: Negotiated {
             heartbeat_interval: Some(Span::from_ms(30_000_000)),
             message_timeout: Span::from_ms(60_000),

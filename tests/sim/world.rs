@@ -369,7 +369,8 @@ impl World {
     pub(crate) fn stats(&mut self) -> Vec<TopicStats> {
         let mut topics = Vec::new();
         for shard in 0..self.shards.len() {
-            let request = AdminRequest::TopicsPage { from: 0, topic: None, channel: None };
+            let request =
+                AdminRequest::TopicsPage { from: 0, topic: None, channel: None, latencies: false };
             let reply = self.shards[shard].administer(self.now, request, u64::MAX);
             let Some(AdminReply::Topics(page)) = reply else { panic!("not a page: {reply:?}") };
             assert_eq!(page.next, None, "few topics fit one page");

@@ -3,7 +3,7 @@
 use super::source::{Source, report, sources};
 
 /// Modules of `src/` and the other modules each may use. `lib.rs` and `bin` may use all.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("limits", &[]),
     ("log", &["limits"]),
     // The levels of durability are the broker's.
@@ -18,6 +18,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("process", &["limits", "log"]),
     // nsqlookupd, which has nothing of nsqd's.
     ("lookup", &["http", "protocol", "limits", "options", "log", "process"]),
+    // nsqadmin, which asks daemons over HTTP as the client library does.
+    ("admin", &["client", "http", "protocol", "limits", "options", "log", "process"]),
     // Where nsqd is put together.
     (
         "daemon",

@@ -26,7 +26,12 @@ fn error(frames: &[Frame]) -> &str {
 
 fn stats(world: &mut World, name: &str) -> Option<TopicStats> {
     let (_, home) = world.home(name)?;
-    let request = AdminRequest::TopicsPage { from: 0, topic: Some(topic(name)), channel: None };
+    let request = AdminRequest::TopicsPage {
+        from: 0,
+        topic: Some(topic(name)),
+        channel: None,
+        latencies: true,
+    };
     let ticket = world.administer(home, request);
     match world.replies.remove(&ticket) {
         Some(AdminReply::Topics(mut page)) => page.topics.pop(),

@@ -45,6 +45,7 @@ pub(super) fn config() -> ShardConfig {
         budget_bytes: 64 << 20,
         max_channel_consumers: 0,
         max_message_timeout: Span::from_ms(900_000),
+        latency: None,
         defaults: Negotiated {
             heartbeat_interval: Some(Span::from_ms(30_000_000)),
             message_timeout: Span::from_ms(60_000),
@@ -475,7 +476,7 @@ impl World {
     pub(super) fn channel_stats(&mut self, name: &str, of: &str) -> ChannelStats {
         let (_, home) = self.home(name).expect("the topic exists");
         let (topic, channel) = (Some(topic(name)), Some(channel(of)));
-        let request = AdminRequest::TopicsPage { from: 0, topic, channel };
+        let request = AdminRequest::TopicsPage { from: 0, topic, channel, latencies: false };
         let ticket = self.administer(home, request);
         match self.replies.remove(&ticket) {
             Some(AdminReply::Topics(page)) => page.topics[0].channels[0].clone(),

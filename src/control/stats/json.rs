@@ -4,10 +4,11 @@ use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
+use crate::broker::latency::Latencies;
 use crate::control::response::Reply;
 use crate::options::VERSION;
 use crate::protocol::compression::Compression;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -66,10 +67,31 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Never absent: NSQ's own tools read into it without looking.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Latency {
     count: u64,
-    percentiles: Option<[f64; 0]>,
+    percentiles: Option<Vec<Percentile>>,
+}
+
+#[derive(Serialize)]
+struct Percentile {
+    #[serde(serialize_with = "as_go_float")]
+    quantile: f64,
+    value: u64,
+}
+
+/// Go writes the float 1 as `1`.
+fn as_go_float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *value == 1.0 { serializer.serialize_u8(1) } else { serializer.serialize_f64(*value) }
+}
+
+impl From<&Latencies> for Latency {
+    fn from(latencies: &Latencies) -> Self {
+        let percentile = |&(quantile, value): &(f64, u64)| Percentile { quantile, value };
+        let percentiles: Vec<_> = latencies.quantiles.iter().map(percentile).collect();
+        let percentiles = (!percentiles.is_empty()).then_some(percentiles);
+        Self { count: latencies.count, percentiles }
+    }
 }
 
 #[derive(Serialize)]
@@ -135,7 +157,7 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         message_count: topic.message_count,
         message_bytes: topic.message_bytes,
         paused: topic.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: (&topic.latencies).into(),
         durability: topic.durability.as_str(),
         log_bytes: topic.log_bytes,
     }
@@ -163,7 +185,7 @@ fn channel<'a>(
         client_count: channel.client_count,
         clients: clients.map(|clients| clients.map(|entry| client(snapshot, entry)).collect()),
         paused: channel.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: (&channel.latencies).into(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::snapshot::{self, Snapshot, Wanted};
 use super::{Control, INTERNAL_ERROR, Parameters, Query, Unavailable};
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelStats, SessionStats, TopicStats};
 use crate::broker::figures::{Figure, FigureKind};
+use crate::broker::latency::Latencies;
 use crate::control::response::{Fault, Reply};
 use crate::control::shards::Shards;
 use crate::options::VERSION;
@@ -16,6 +17,11 @@ use axum::extract::State;
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::sync::Arc;
+
+const TOPIC_LATENCY: [&str; 2] =
+    ["nsq_topic_e2e_processing_latency_seconds", "nsq_topic_e2e_processing_latency_count"];
+const CHANNEL_LATENCY: [&str; 2] =
+    ["nsq_channel_e2e_processing_latency_seconds", "nsq_channel_e2e_processing_latency_count"];
 
 /// What one scrape shows.
 struct Scrape {
@@ -125,6 +131,7 @@ fn topic_series(topic: &TopicStats) {
     ] {
         set(name, labels.clone(), value);
     }
+    latency_series(&own, &topic.latencies, TOPIC_LATENCY);
     for channel in &topic.channels {
         channel_series(&own, channel);
     }
@@ -153,6 +160,20 @@ fn channel_series(topic: &[Label], channel: &ChannelStats) {
         ("nsq_channel_client_count", channel.client_count),
     ] {
         set(name, labels.clone(), value);
+    }
+    latency_series(&own, &channel.latencies, CHANNEL_LATENCY);
+}
+
+/// Processing times, as Prometheus names the parts of a summary; none that is not measured.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has only 64-bit floats")]
+fn latency_series(own: &[Label], latencies: &Latencies, [seconds, count]: [&'static str; 2]) {
+    for (quantile, value_ns) in &latencies.quantiles {
+        let mut labels = own.to_vec();
+        labels.push(Label::new("quantile", quantile.to_string()));
+        gauge!(seconds, labels).set(*value_ns as f64 / 1e9);
+    }
+    if !latencies.quantiles.is_empty() {
+        set(count, own.to_vec(), latencies.count);
     }
 }
 
@@ -211,6 +232,10 @@ fn describe() {
         ("nsq_channel_requeue_count", "messages given back by clients since the start"),
         ("nsq_channel_timeout_count", "messages that timed out since the start"),
         ("nsq_channel_client_count", "clients subscribed"),
+        (TOPIC_LATENCY[0], "from publish to FIN, over the window, of all channels"),
+        (TOPIC_LATENCY[1], "messages that those quantiles are of"),
+        (CHANNEL_LATENCY[0], "from publish to FIN, over the window"),
+        (CHANNEL_LATENCY[1], "messages that those quantiles are of"),
         ("nsq_channel_paused", "1 while deliveries are stopped"),
     ] {
         describe_gauge!(name, help);

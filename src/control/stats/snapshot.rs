@@ -101,7 +101,7 @@ async fn topics(
         return Ok(Vec::new()); // no topic has a channel with such a name
     };
     let mut topics = Vec::new();
-    let request = |from| AdminRequest::TopicsPage { from, topic, channel };
+    let request = |from| AdminRequest::TopicsPage { from, topic, channel, latencies: true };
     shards
         .read_pages(request, |reply| match reply {
             AdminReply::Topics(page) => {

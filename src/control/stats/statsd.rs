@@ -3,6 +3,7 @@
 use super::memory::Memory;
 use super::snapshot::{self, Wanted};
 use crate::broker::admin::{ChannelStats, TopicStats};
+use crate::broker::latency::Latencies;
 use crate::control::state::Control;
 use crate::limits::STATSD_RESOLVE_TIME_MAX;
 use crate::options::Options;
@@ -135,6 +136,7 @@ impl Shape {
         self.line(text, &name, "message_bytes", bytes, 'c');
         self.line(text, &name, "depth", topic.depth, 'g');
         self.line(text, &name, "backend_depth", topic.backend_depth, 'g');
+        self.latency_lines(text, &name, &topic.latencies);
         let known = before.map(|topic| topic.channels.as_slice()).unwrap_or_default();
         for channel in topic.channels.iter().filter(|c| self.shows(c.name.is_ephemeral())) {
             let index = known.binary_search_by_key(&channel.name, |known| known.name);
@@ -166,6 +168,15 @@ impl Shape {
             ("clients", channel.client_count, 'g'),
         ] {
             self.line(text, &name, what, value, kind);
+        }
+        self.latency_lines(text, &name, &channel.latencies);
+    }
+
+    /// The quantile is rounded to a percentile, so that two may have the same name, as in NSQ.
+    fn latency_lines(&self, text: &mut String, of: &str, latencies: &Latencies) {
+        for (quantile, value) in &latencies.quantiles {
+            let what = format!("e2e_processing_latency_{:.0}", quantile * 100.0);
+            self.line(text, of, &what, *value, 'g');
         }
     }
 
@@ -241,6 +252,7 @@ mod tests {
             requeue_count: count + 1,
             timeout_count: count + 2,
             delivery_counts: [0; 3],
+            latencies: Latencies::default(),
             client_count: 6,
             paused: false,
         }
@@ -258,6 +270,7 @@ mod tests {
             message_bytes: 10 * count,
             paused: false,
             starting: false,
+            latencies: Latencies::default(),
             channels,
         }
     }

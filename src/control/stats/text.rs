@@ -4,6 +4,7 @@ use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
 use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
+use crate::broker::latency::Latencies;
 use crate::options::{duration, split_host_port, version_text};
 use jiff::tz::TimeZone;
 use std::fmt::{self, Write};
@@ -60,23 +61,39 @@ fn write_all(
 fn write_topic(text: &mut String, topic: &TopicStats) -> fmt::Result {
     let mark = if topic.paused { "*P " } else { "   " };
     let TopicStats { depth, backend_depth, message_count, .. } = topic;
+    let latencies = latencies(&topic.latencies);
     writeln!(
         text,
         "\n{mark}[{:<15}] depth: {depth:<5} be-depth: {backend_depth:<5} \
-         msgs: {message_count:<8} e2e%: ",
+         msgs: {message_count:<8} e2e%: {latencies}",
         topic.name.as_str(),
     )
+}
+
+/// The values alone, as NSQ has it: `1.5ms, 20.0us`.
+fn latencies(latencies: &Latencies) -> String {
+    let texts: Vec<_> =
+        latencies.quantiles.iter().map(|(_, value_ns)| short_time(*value_ns)).collect();
+    texts.join(", ")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+fn short_time(ns: u64) -> String {
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| ns > *unit).unwrap_or((1, "ns"));
+    format!("{:.1}{name}", ns as f64 / unit as f64)
 }
 
 fn write_channel(text: &mut String, channel: &ChannelStats) -> fmt::Result {
     let mark = if channel.paused { "   *P " } else { "      " };
     let ChannelStats { depth, backend_depth, in_flight_count, deferred_count, .. } = channel;
     let ChannelStats { requeue_count, timeout_count, message_count, .. } = channel;
+    let latencies = latencies(&channel.latencies);
     writeln!(
         text,
         "{mark}[{:<25}] depth: {depth:<5} be-depth: {backend_depth:<5} \
          inflt: {in_flight_count:<4} def: {deferred_count:<4} re-q: {requeue_count:<5} \
-         timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: ",
+         timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: {latencies}",
         channel.name.as_str(),
     )
 }
@@ -119,4 +136,26 @@ fn local_time(time: jiff::Timestamp) -> String {
         return time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     }
     time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_the_unit_they_exceed() {
+        for (ns, text) in [
+            (0, "0.0ns"),
+            (1000, "1000.0ns"),
+            (1001, "1.0us"),
+            (1_500_000, "1.5ms"),
+            (1_000_000_000, "1000.0ms"),
+            (90_040_000_000, "90.0s"),
+        ] {
+            assert_eq!(short_time(ns), text);
+        }
+        let quantiles = vec![(1.0, 2_000_000_000), (0.5, 7)];
+        assert_eq!(latencies(&Latencies { count: 2, quantiles }), "2.0s, 7.0ns");
+        assert_eq!(latencies(&Latencies::default()), "");
+    }
 }

@@ -6,6 +6,7 @@ use crate::broker::admin::{
 };
 use crate::broker::durability::Durability;
 use crate::broker::figures::Figure;
+use crate::broker::latency::Latencies;
 use crate::control::{ControlMail, ShardPort};
 use crate::protocol::name::{ChannelName, TopicName};
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ impl Model {
             AdminRequest::Channel { topic, channel, action } => {
                 self.at_home(shard, topic, |topic| topic.act(channel, action))
             }
-            AdminRequest::TopicsPage { from, topic, channel } => {
+            AdminRequest::TopicsPage { from, topic, channel, .. } => {
                 self.topics_page(shard, from, topic, channel)
             }
             AdminRequest::SessionsPage { from } => self.sessions_page(shard, from),
@@ -247,6 +248,7 @@ impl Topic {
             message_bytes: self.messages.iter().map(|body| body.len() as u64).sum(),
             paused: self.paused,
             starting: self.starting,
+            latencies: Latencies::default(),
             channels: channels.filter(shown).cloned().collect(),
         }
     }
@@ -263,6 +265,7 @@ fn new_channel(name: ChannelName) -> ChannelStats {
         requeue_count: 0,
         timeout_count: 0,
         delivery_counts: [0; 3],
+        latencies: Latencies::default(),
         client_count: 0,
         paused: false,
     }

@@ -24,6 +24,11 @@ ADDRESS = os.environ["NSQD_ADDRESS"]
 QUICK_ADDRESS = os.environ["NSQD_QUICK_ADDRESS"]
 QUICK_TIMEOUT_S = 1.5
 
+# What every connection negotiates.
+SETTINGS = {}
+if "NSQD_AUTH_SECRET" in os.environ:
+    SETTINGS["auth_secret"] = os.environ["NSQD_AUTH_SECRET"].encode()
+
 
 def body_of(index):
     """A body that says its index and holds every byte value somewhere in the run."""
@@ -51,6 +56,7 @@ class StrictConsumer:
             [address],
             max_in_flight=IN_FLIGHT,
             message_handler=self._enqueue,
+            **SETTINGS,
             **OPTIONS,
         )
         self._on_error = lambda _consumer, error: self.queue.put(
@@ -75,7 +81,7 @@ class StrictConsumer:
 
 def producer_of(address):
     # Without layers: gnsq 1.0.2's producer fails at the OK of an upgrade, whatever the daemon.
-    producer = gnsq.Producer([address])
+    producer = gnsq.Producer([address], **SETTINGS)
     producer.start()
     return producer
 

@@ -77,6 +77,13 @@ func (log strictLog) Output(_ int, line string) error {
 	return nil
 }
 
+// newConfig is what every connection negotiates.
+func newConfig() *nsq.Config {
+	config := nsq.NewConfig()
+	config.AuthSecret = os.Getenv("NSQD_AUTH_SECRET")
+	return config
+}
+
 func newProducer(address string) *nsq.Producer {
 	producer, err := nsq.NewProducer(address, newConfig())
 	checkOK(err, "producer")

@@ -22,6 +22,10 @@ const ADDRESS = process.env.NSQD_ADDRESS
 const QUICK_ADDRESS = process.env.NSQD_QUICK_ADDRESS
 const QUICK_TIMEOUT_MS = 1500
 
+// What every connection negotiates.
+const SETTINGS = {}
+if (process.env.NSQD_AUTH_SECRET) SETTINGS.authSecret = process.env.NSQD_AUTH_SECRET
+
 function fail(text) {
   console.error(`nsqjs: ${text}`)
   process.exit(1)
@@ -45,7 +49,7 @@ function bodyOf(index) {
 class Publisher {
   constructor(address) {
     const [host, port] = address.split(':')
-    this.writer = new Writer(host, Number(port), OPTIONS)
+    this.writer = new Writer(host, Number(port), {...SETTINGS, ...OPTIONS})
     this.writer.on('error', (error) => fail(`the writer failed: ${error}`))
     this.connected = new Promise((resolve) => this.writer.on('ready', resolve))
     this.writer.connect()
@@ -76,6 +80,7 @@ class StrictReader {
     this.reader = new Reader(topic, 'all', {
       nsqdTCPAddresses: [address],
       maxInFlight: IN_FLIGHT,
+      ...SETTINGS,
       ...OPTIONS,
       ...options,
     })

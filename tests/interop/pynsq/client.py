@@ -22,6 +22,11 @@ ADDRESS = os.environ["NSQD_ADDRESS"]
 QUICK_ADDRESS = os.environ["NSQD_QUICK_ADDRESS"]
 QUICK_TIMEOUT_S = 1.5
 
+# What every connection negotiates.
+SETTINGS = {}
+if "NSQD_AUTH_SECRET" in os.environ:
+    SETTINGS["auth_secret"] = os.environ["NSQD_AUTH_SECRET"]
+
 
 def body_of(index):
     """A body that says its index and holds every byte value somewhere in the run."""
@@ -47,7 +52,7 @@ class Publisher:
     """A writer whose publishes can be awaited."""
 
     def __init__(self, address):
-        self.writer = nsq.Writer([address], **OPTIONS)
+        self.writer = nsq.Writer([address], **SETTINGS, **OPTIONS)
 
     async def connected(self):
         while not self.writer.conns:
@@ -80,7 +85,7 @@ class StrictReader(nsq.Reader):
             nsqd_tcp_addresses=[address],
             message_handler=self._enqueue,
             max_in_flight=IN_FLIGHT,
-            **(OPTIONS | options),
+            **(SETTINGS | OPTIONS | options),
         )
 
     def _enqueue(self, message):

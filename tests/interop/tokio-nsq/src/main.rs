@@ -63,7 +63,10 @@ fn shared() -> NSQConfigShared {
         let level = NSQDeflateLevel::new(6).expect("1 to 9");
         shared = shared.set_compression(NSQConfigSharedCompression::Deflate(level));
     }
-    shared
+    match std::env::var("NSQD_AUTH_SECRET") {
+        Ok(secret) => shared.set_credentials(secret.into_bytes()),
+        Err(_) => shared,
+    }
 }
 
 async fn connected_producer(address: String) -> Result<NSQProducer> {
