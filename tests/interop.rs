@@ -107,8 +107,8 @@ fn run_with_auth(client: &Client) {
     run(client, &way);
 }
 
-/// Every client over every layer, alone and in pairs; the clients are independent, their layers come
-/// one after the other.
+/// Every client over every layer, alone and in pairs; the clients are independent, their layers
+/// come one after the other.
 #[test]
 fn layers() {
     let directory = tempfile::TempDir::new().expect("a temporary directory");

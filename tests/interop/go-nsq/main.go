@@ -31,16 +31,6 @@ var (
 	single   = 2000
 )
 
-// newConfig has the layers of this run.
-func newConfig() *nsq.Config {
-	config := nsq.NewConfig()
-	config.TlsV1 = strings.Contains(layers, "tls_v1")
-	config.TlsConfig = &tls.Config{InsecureSkipVerify: true}
-	config.Snappy = strings.Contains(layers, "snappy")
-	config.Deflate = strings.Contains(layers, "deflate")
-	return config
-}
-
 func fail(format string, args ...interface{}) {
 	fmt.Fprintf(os.Stderr, "go-nsq: "+format+"\n", args...)
 	os.Exit(1)
@@ -81,6 +71,10 @@ func (log strictLog) Output(_ int, line string) error {
 func newConfig() *nsq.Config {
 	config := nsq.NewConfig()
 	config.AuthSecret = os.Getenv("NSQD_AUTH_SECRET")
+	config.TlsV1 = strings.Contains(layers, "tls_v1")
+	config.TlsConfig = &tls.Config{InsecureSkipVerify: true}
+	config.Snappy = strings.Contains(layers, "snappy")
+	config.Deflate = strings.Contains(layers, "deflate")
 	return config
 }
 
