@@ -15,9 +15,10 @@ use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
-use crate::options::{Options, version_text};
+use crate::options::{Options, duration, version_text};
 use crate::process;
-use crate::reactor::{ControlWaker, probe};
+use crate::reactor::{ControlWaker, memory, probe};
+use crate::server::clock::Clock;
 use crate::server::{DaemonStage, Stage};
 use listeners::TcpSide;
 use shards::{ShardThread, Shared};
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// Why the main thread wakes up.
 enum Event {
@@ -34,6 +36,8 @@ enum Event {
     Loaded(Result<(), String>),
     /// SIGINT or SIGTERM.
     Stop,
+    /// A shard that is drained has nothing left to deliver.
+    Drained,
     /// A shard has disconnected its clients.
     Closed(usize),
     /// A shard cannot go on.
@@ -47,6 +51,7 @@ struct Running {
     shards: Vec<ShardThread>,
     stage: Arc<DaemonStage>,
     events: Receiver<Event>,
+    drain_timeout: Duration,
 }
 
 /// Runs nsqd until it is told to stop.
@@ -118,7 +123,10 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     drop(shared);
     removal::start(removed, ports.clone())
         .map_err(|error| instantiate(format!("a thread does not start - {error}")))?;
-    let (on_ready, on_stop) = (tell(&sender, Event::Loaded), tell(&sender, |_| Event::Stop));
+    let on_ready = tell(&sender, Event::Loaded);
+    let on_stop = Box::new(move |_| {
+        let _ = sender.send(Event::Stop);
+    });
     let control = control::run(ControlConfig {
         options: options.clone(),
         shards: ports,
@@ -127,6 +135,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         certificates,
         tcp_port,
         log_filter: Some(log.filter()),
+        free_memory: memory::give_back,
         log_file: log.file(),
         dropped_lines: Some(log.dropped_lines()),
         metadata: MetadataConfig { file, restored, changed },
@@ -136,7 +145,8 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         on_stop,
     })
     .map_err(|error| instantiate(format!("the control thread does not start - {error}")))?;
-    let running = Running { control, shards, stage, events };
+    let drain_timeout = options.drain_timeout;
+    let running = Running { control, shards, stage, events, drain_timeout };
     running.wait_until_loaded()?;
     tracing::info!("TCP: listening on {tcp_name}");
     running.go_on_to(Stage::Serving);
@@ -194,6 +204,7 @@ impl Running {
             }
         };
         systemd::stopping();
+        let failure = failure.or_else(|| self.drain(&mut open));
         self.control.close_http();
         self.go_on_to(Stage::Closing);
         while open.contains(&true) {
@@ -212,6 +223,37 @@ impl Running {
             shard.thread.join().expect("a panic of a shard ends the process");
         }
         failure
+    }
+
+    /// Lets consumers take what there is, until there is nothing left, the time is over, or another
+    /// signal comes. Gives what failed meanwhile.
+    fn drain(&self, open: &mut [bool]) -> Option<String> {
+        if self.drain_timeout.is_zero() {
+            return None;
+        }
+        tracing::info!("NSQ: draining for {} at most", duration::format(self.drain_timeout));
+        self.control.withdraw();
+        self.go_on_to(Stage::Draining);
+        let clock = Clock::start();
+        let mut busy = self.shards.len();
+        while busy > 0 {
+            let elapsed = Duration::from_nanos(clock.read().time.0);
+            let left = self.drain_timeout.saturating_sub(elapsed);
+            match self.events.recv_timeout(left) {
+                Ok(Event::Drained) => busy -= 1,
+                Ok(Event::Failed(index, reason)) => {
+                    open[index] = false;
+                    return Some(shard_failed(index, &reason));
+                }
+                Ok(Event::Stop) | Err(_) => {
+                    tracing::warn!("NSQ: not drained, what is left is kept");
+                    return None;
+                }
+                Ok(_) => {}
+            }
+        }
+        tracing::info!("NSQ: drained");
+        None
     }
 
     fn go_on_to(&self, stage: Stage) {

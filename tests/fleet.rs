@@ -4,6 +4,8 @@
 mod support;
 
 mod fleet {
+    mod cluster;
+    mod drain;
     mod lookupd;
     mod metrics;
     mod service;

@@ -5,6 +5,7 @@ mod support;
 
 mod restart {
     mod data_path;
+    mod messages;
     mod metadata;
 
     use crate::support::daemon::{Daemon, Options, command, log_path};

@@ -4,10 +4,12 @@
 mod support;
 
 mod tools {
+    mod endpoint;
     mod kills;
     mod nsq_stat;
     mod nsq_tail;
     mod nsq_to_file;
+    mod nsq_to_http;
     mod nsq_to_nsq;
     mod program;
     mod to_nsq;

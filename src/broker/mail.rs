@@ -135,6 +135,8 @@ pub struct PublishAnswer {
 pub enum Refusal {
     /// The topic is being deleted.
     Exiting,
+    /// The daemon is about to stop.
+    Draining,
     /// The topic or one of its channels holds `--mem-queue-size` messages.
     QueueFull,
     /// The daemon's memory budget is used up.
@@ -156,7 +158,7 @@ impl Refusal {
     /// The reason as it follows `PUB failed `.
     pub fn reason(self) -> Cow<'static, str> {
         match self {
-            Self::Exiting => EXITING.into(),
+            Self::Exiting | Self::Draining => EXITING.into(),
             Self::QueueFull => "memory queue full".into(),
             Self::OverBudget => OverBudget::REASON.into(),
             Self::TooManyTopics => "too many topics".into(),

@@ -6,6 +6,7 @@ pub mod shard;
 pub mod action;
 pub mod admin;
 pub mod authorize;
+pub mod drain;
 pub mod durability;
 pub mod mail;
 pub mod session;

@@ -60,6 +60,11 @@ impl From<OverBudget> for Refusal {
 impl Shard {
     /// A publish of a session, answered now or when its home has answered.
     pub(super) fn publish(&mut self, now: Now, index: u32, publish: Publish<'_>) {
+        if self.refuse_while_draining(index, publish.kind) {
+            let Publish { kind, delay_ms, count, body, .. } = publish;
+            self.refuse_put(Put { kind, delay_ms, count, body }, Refusal::Draining);
+            return;
+        }
         let Some((id, home)) = self.publish_place(index, publish.topic) else {
             let parked = Parked::Publish(self.own(publish));
             let Parked::Publish(owned) = &parked else { return };
@@ -99,7 +104,8 @@ impl Shard {
 
     /// MPUB's line has been read: NSQ creates the topic before it reads the body.
     pub(super) fn publish_start(&mut self, now: Now, index: u32, topic: &TopicName) {
-        if self.publish_place(index, topic).is_none() {
+        let refused = self.refuse_while_draining(index, PublishKind::Mpub);
+        if !refused && self.publish_place(index, topic).is_none() {
             self.await_place(now, index, *topic, Parked::PublishStart(*topic));
         }
     }
@@ -115,6 +121,9 @@ impl Shard {
     ) -> Result<Taken, NotTaken<'a>> {
         if self.topic_mut(id).is_none() {
             return Err(self.refuse_put(put, Refusal::Exiting));
+        }
+        if self.is_draining {
+            return Err(self.refuse_put(put, Refusal::Draining));
         }
         match self.admission(now, id.index, &put) {
             Admission::Refuse => Err(self.refuse_put(put, Refusal::QueueFull)),

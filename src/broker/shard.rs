@@ -119,6 +119,8 @@ pub struct Shard {
     pub(super) removing: Vec<(LogKey, TopicId)>,
     /// Topics come from what an earlier run left.
     pub(super) is_loading: bool,
+    /// Publishes are refused: the daemon is about to stop.
+    pub(super) is_draining: bool,
     /// Topics whose logs are looked at when the turn ends, by index.
     pub(super) marked_logs: Vec<u32>,
     /// Armed while a log needs to be looked at.
@@ -138,6 +140,7 @@ impl Shard {
             log_keys: LogKeys::default(),
             removing: Vec::new(),
             is_loading: false,
+            is_draining: false,
             marked_logs: Vec::new(),
             logs_timer: deadlines.add(Owner::Logs),
 

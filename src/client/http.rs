@@ -1,10 +1,12 @@
 //! HTTP requests to lookup services and nsqds, and of the utilities: pooled connections, a limit
 //! on time and on what is read.
 
+use super::config::Config;
 use super::error::Error;
 use crate::options::{join_host_port, split_host_port};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -28,10 +30,10 @@ pub(crate) struct HttpClient {
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Answer<B> {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: B,
 }
 
 impl HttpClient {
@@ -66,22 +68,64 @@ impl HttpClient {
         url: &Uri,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer<Bytes>, String> {
+        self.in_time(async {
+            let Answer { status, headers, body } =
+                self.exchange(method, url, headers, body).await?;
+            let body = Limited::new(body, self.body_bytes_max).collect().await;
+            let body = body.map_err(|error| chain(&*error))?.to_bytes();
+            Ok(Answer { status, headers, body })
+        })
+        .await
+    }
+
+    /// Sends a request whose answer's body is read, whatever its length, and thrown away.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer<()>, String> {
+        self.in_time(async {
+            let Answer { status, headers, mut body } =
+                self.exchange(method, url, headers, body).await?;
+            while let Some(frame) = body.frame().await {
+                frame.map_err(|error| chain(&error))?;
+            }
+            Ok(Answer { status, headers, body: () })
+        })
+        .await
+    }
+
+    /// A later header replaces an earlier one of its name.
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer<Incoming>, String> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = url.clone();
         for (name, value) in headers {
             request.headers_mut().insert(name, value.clone());
         }
-        let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, self.body_bytes_max).collect().await;
-            let body = body.map_err(|error| chain(&*error))?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
-        };
-        let slow = || Err("i/o timeout".to_owned());
-        timeout(self.request_timeout, exchange).await.unwrap_or_else(|_| slow())
+        let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let (head, body) = answer.into_parts();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        let answered = timeout(self.request_timeout, exchange).await;
+        answered.unwrap_or_else(|_| Err("i/o timeout".to_owned()))
     }
 
     /// As [`request`](Self::request), over HTTPS when the server says that it wants that: 403, and
@@ -150,6 +194,14 @@ pub(crate) fn escape(text: &[u8], space: &str) -> String {
         }
     }
     escaped
+}
+
+/// TLS that trusts whom the machine trusts.
+///
+/// # Errors
+/// [`Error::Setting`] when that is nobody.
+pub(crate) fn trusted_by_machine() -> Result<Arc<ClientConfig>, Error> {
+    super::tls::client_config(&Config::default())
 }
 
 /// The same over HTTPS, at the port that the answer names.

@@ -53,7 +53,7 @@ mod tests {
     use crate::broker::action::IoError;
 
     #[test]
-    fn one_ill_log_makes_the_daemon_ill_until_it_is_well_or_gone() {
+    fn c6_one_ill_log_makes_the_daemon_ill_until_it_is_well_or_gone() {
         let health = Health::default();
         assert_eq!(health.text(), "OK");
         let [a, b] = [&b"a"[..], b"b"].map(|name| TopicName::parse(name).unwrap());

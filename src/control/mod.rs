@@ -12,6 +12,7 @@ pub mod shards;
 pub mod systemd;
 
 mod config;
+mod debug;
 mod entities;
 mod http_client;
 mod lookupd;
@@ -60,6 +61,8 @@ pub struct ControlConfig {
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
     pub log_filter: Option<LogFilter>,
+    /// Gives memory back to the system that is free.
+    pub free_memory: fn(),
     /// What SIGHUP opens again.
     pub log_file: LogFile,
     /// Log lines that were dropped are reported, when there is a way to know.
@@ -73,14 +76,15 @@ pub struct ControlConfig {
     /// Called once, on the control thread, when the shards have what was in the file and it has
     /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
     pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
-    /// Called once, on the control thread, at the first SIGINT or SIGTERM. It must not block;
-    /// the thread keeps serving until [`ControlThread::stop`].
-    pub on_stop: Box<dyn FnOnce(StopSignal) + Send>,
+    /// Called on the control thread at each SIGINT and SIGTERM. It must not block; the thread keeps
+    /// serving until [`ControlThread::stop`].
+    pub on_stop: Box<dyn FnMut(StopSignal) + Send>,
 }
 
 /// The running control thread.
 #[derive(Debug)]
 pub struct ControlThread {
+    withdraw: watch::Sender<bool>,
     close_http: watch::Sender<bool>,
     /// Ends when the last request has been answered.
     http_closed: sync_mpsc::Receiver<Infallible>,
@@ -93,6 +97,7 @@ pub struct ControlThread {
 /// # Errors
 /// When the thread, its runtime or the signal watch cannot be set up.
 pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
+    let (withdraw, withdrawn) = watch::channel(false);
     let (close_http, close) = watch::channel(false);
     let (finish, finished) = watch::channel(false);
     let (http, http_closed) = sync_mpsc::channel();
@@ -105,18 +110,24 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
         runtime.block_on(serve(
             config,
             signals,
-            Orders { close_http: close, http, finish: finished },
+            Orders { withdraw: withdrawn, close_http: close, http, finish: finished },
         ));
         // What matters has been waited for; a name that is still being looked up has not.
         runtime.shutdown_background();
     })?;
-    Ok(ControlThread { close_http, http_closed, finish, thread })
+    Ok(ControlThread { withdraw, close_http, http_closed, finish, thread })
 }
 
 impl ControlThread {
+    /// Leaves the nsqlookupds, so that no new client is sent here; goes on with the rest.
+    pub fn withdraw(&self) {
+        self.withdraw.send_replace(true);
+    }
+
     /// Stops accepting, and returns when running requests have finished, or have had the time
     /// for it. Shards must still answer their mail meanwhile.
     pub fn close_http(&self) {
+        self.withdraw();
         self.close_http.send_replace(true);
         // Nothing is ever sent: this waits for the other end to be dropped.
         let _ = self.http_closed.recv();
@@ -133,6 +144,7 @@ impl ControlThread {
 
 /// What the control thread is told in the course of its life, and what it says.
 struct Orders {
+    withdraw: watch::Receiver<bool>,
     close_http: watch::Receiver<bool>,
     /// Dropped when the last request has been answered.
     http: sync_mpsc::Sender<Infallible>,
@@ -151,6 +163,7 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
         (config.log_filter, config.dropped_lines.clone()),
         persist,
         config.health,
+        config.free_memory,
     ));
     let ready = bring_back(&control, &keeper, &config.metadata.restored).await;
     let failed = ready.is_err();
@@ -181,18 +194,17 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
         tokio::spawn(auth::serve(servers, Arc::clone(&control), questions));
     }
     let announcer = Announcer::new(Arc::clone(&control), changed);
-    let announcer = tokio::spawn(announcer.run(orders.close_http.clone()));
+    let announcer = tokio::spawn(announcer.run(orders.withdraw.clone()));
     let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
-    let on_stop = config.on_stop;
+    let mut on_stop = config.on_stop;
     let on_hang_up = || hang_up(&config.log_file, &config.certificates, &control);
-    tokio::select! {
-        signal = signals.until_stop(on_hang_up) => {
-            on_stop(signal);
+    loop {
+        tokio::select! {
+            signal = signals.until_stop(on_hang_up) => on_stop(signal),
+            // A sender that is gone counts as the order to stop.
+            _ = orders.close_http.wait_for(|close| *close) => break,
         }
-        _ = orders.close_http.wait_for(|close| *close) => {}
     }
-    // A sender that is gone counts as the order to stop.
-    let _ = orders.close_http.wait_for(|close| *close).await;
     for http in [http, https].into_iter().flatten() {
         http.await.expect("a panic of a task ends the process");
     }

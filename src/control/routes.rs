@@ -2,7 +2,7 @@
 
 use super::response::Reply;
 use super::state::Control;
-use super::{config, entities, node, publish, stats};
+use super::{config, debug, entities, node, publish, stats};
 use crate::http::routes::{self, route, unlogged};
 use crate::options::TlsRequired;
 use axum::Router;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 type Route = routes::Route<Arc<Control>>;
 
-static ROUTES: [Route; 18] = [
+static ROUTES: [Route; 29] = [
     route(Method::GET, "/ping", || get(node::ping)),
     route(Method::GET, "/info", || get(node::describe)),
     unlogged(Method::POST, "/pub", || post(publish::one)),
@@ -31,6 +31,17 @@ static ROUTES: [Route; 18] = [
     route(Method::POST, "/channel/unpause", || post(entities::unpause_channel)),
     route(Method::GET, "/config/{name}", || get(config::read)),
     route(Method::PUT, "/config/{name}", || put(config::change)),
+    unlogged(Method::GET, "/debug/pprof/", || get(debug::profile)),
+    unlogged(Method::GET, "/debug/pprof/cmdline", || get(debug::command_line)),
+    unlogged(Method::GET, "/debug/pprof/symbol", || get(debug::profile)),
+    unlogged(Method::POST, "/debug/pprof/symbol", || post(debug::profile)),
+    unlogged(Method::GET, "/debug/pprof/profile", || get(debug::profile)),
+    unlogged(Method::GET, "/debug/pprof/heap", || get(debug::profile)),
+    unlogged(Method::GET, "/debug/pprof/goroutine", || get(debug::profile)),
+    unlogged(Method::GET, "/debug/pprof/block", || get(debug::profile)),
+    unlogged(Method::GET, "/debug/pprof/threadcreate", || get(debug::profile)),
+    route(Method::PUT, "/debug/setblockrate", || put(debug::set_block_rate)),
+    route(Method::POST, "/debug/freememory", || post(debug::free_memory)),
 ];
 
 /// What is served without TLS: everything, or one answer to all, as `--tls-required` says.

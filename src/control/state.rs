@@ -32,6 +32,8 @@ pub(super) struct Control {
     pub(super) log_filter: Option<LogFilter>,
     /// How the topics' logs are.
     pub(super) health: Health,
+    /// Gives free memory back to the system.
+    pub(super) free_memory: fn(),
     pub(super) dropped_lines: Option<DroppedLines>,
     /// For what must be on disk before it is answered.
     pub(super) persist: Persist,
@@ -49,6 +51,7 @@ impl Control {
         (log_filter, dropped_lines): (Option<LogFilter>, Option<DroppedLines>),
         persist: Persist,
         health: Health,
+        free_memory: fn(),
     ) -> Self {
         // What is not said otherwise is what is listened on, as `/config` shows it from here on.
         let announced = [
@@ -71,6 +74,7 @@ impl Control {
             dropped_lines,
             persist,
             health,
+            free_memory,
             stats_turns: Semaphore::new(HTTP_STATS_AT_ONCE_MAX),
             body_memory: Semaphore::new(HTTP_BODY_BYTES_MAX / BODY_PERMIT_BYTES),
         }

@@ -51,6 +51,7 @@ impl Daemon {
             tcp_port: 4150,
             auth: None,
             log_filter: None,
+            free_memory: || {},
             log_file: LogFile::default(),
             dropped_lines: None,
             metadata: metadata_in(&directory),

@@ -137,6 +137,7 @@ impl Seat {
         }
         let reactor = Uring::new(self.shared.reactor).map_err(|error| error.to_string())?;
         let (index, events) = (self.index, self.shared.events);
+        let drained = events.clone();
         let _ = events.send(Event::Ready(index, reactor.control_waker()));
         let parts = ShardParts {
             shard: Shard::new(self.config),
@@ -147,6 +148,9 @@ impl Seat {
             spreads: self.spreads,
             stage: self.shared.stage,
             metadata: self.shared.metadata,
+            on_drained: Box::new(move || {
+                let _ = drained.send(Event::Drained);
+            }),
             on_closed: Box::new(move || {
                 let _ = events.send(Event::Closed(index));
             }),

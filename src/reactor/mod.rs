@@ -25,6 +25,7 @@ mod buffers;
 mod files;
 pub mod listen;
 pub mod mailbox;
+pub mod memory;
 pub mod probe;
 mod send_buffer;
 mod sockets;

@@ -46,6 +46,8 @@ pub struct ShardParts {
     pub stage: Arc<DaemonStage>,
     /// To be told of topics and channels that come and go, from when the daemon serves.
     pub metadata: MetadataChanged,
+    /// Called once there is nothing left to deliver, when the daemon is drained.
+    pub on_drained: Box<dyn FnOnce() + Send>,
     /// Called once the last client has been disconnected.
     pub on_closed: Box<dyn FnOnce() + Send>,
     /// Time.
@@ -74,6 +76,7 @@ pub struct EventLoop {
     metadata: MetadataChanged,
     /// Until the daemon serves, topics come from the file and are in it already.
     loading: bool,
+    on_drained: Option<Box<dyn FnOnce() + Send>>,
     on_closed: Option<Box<dyn FnOnce() + Send>>,
     pub(super) clock: Clock,
     pub(super) data_path: PathBuf,
@@ -118,6 +121,7 @@ impl EventLoop {
             stage: parts.stage,
             metadata: parts.metadata,
             loading: true,
+            on_drained: Some(parts.on_drained),
             on_closed: Some(parts.on_closed),
             clock: parts.clock,
             data_path: parts.data_path,
@@ -154,6 +158,10 @@ impl EventLoop {
             self.reactor.add_listener(listener);
         }
         self.turn_during(Stage::Serving)?;
+        if self.stage.current() == Stage::Draining {
+            self.shard.begin_drain();
+            self.turn_during(Stage::Draining)?;
+        }
         self.close_all()?;
         self.wind_up()
     }
@@ -162,6 +170,7 @@ impl EventLoop {
     fn turn_during(&mut self, stage: Stage) -> io::Result<()> {
         while self.stage.current() == stage {
             let idle = self.turn();
+            self.report_drained(stage);
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
@@ -170,6 +179,17 @@ impl EventLoop {
             self.wait(idle && self.stage.current() == stage)?;
         }
         Ok(())
+    }
+
+    /// Says, once, that there is nothing left to deliver.
+    fn report_drained(&mut self, stage: Stage) {
+        if stage == Stage::Draining
+            && self.on_drained.is_some()
+            && self.shard.is_drained()
+            && let Some(on_drained) = self.on_drained.take()
+        {
+            on_drained();
+        }
     }
 
     /// One turn. Returns whether the next may wait: nothing is left to do right away.

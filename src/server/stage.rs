@@ -10,6 +10,8 @@ pub enum Stage {
     Loading,
     /// Clients are served.
     Serving,
+    /// Consumers get what there is; publishes are refused.
+    Draining,
     /// Clients are disconnected; the control thread is still answered.
     Closing,
     /// Nothing: the threads end.
@@ -24,7 +26,8 @@ impl DaemonStage {
     /// The stage that was set last; at first [`Stage::Loading`].
     pub fn current(&self) -> Stage {
         let stage = self.0.load(Ordering::Acquire);
-        let stages = [Stage::Loading, Stage::Serving, Stage::Closing, Stage::Ended];
+        use Stage::{Closing, Draining, Ended, Loading, Serving};
+        let stages = [Loading, Serving, Draining, Closing, Ended];
         stages.into_iter().find(|known| *known as u8 == stage).expect("only stages are stored")
     }
 

@@ -19,3 +19,5 @@ pub mod nsq_stat;
 pub mod nsq_to_file;
 
 pub mod nsq_to_nsq;
+
+pub mod nsq_to_http;

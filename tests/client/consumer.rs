@@ -117,7 +117,7 @@ async fn end_to_end(address: &str, config: Config) {
 }
 
 #[test]
-fn several_nsqds_are_found_through_lookups_one_of_which_is_down() {
+fn j2_several_nsqds_are_found_through_lookups_which_get_the_secret() {
     let daemons = [Daemon::start(&Options::default()), Daemon::start(&Options::default())];
     for (at, daemon) in daemons.iter().enumerate() {
         daemon.create_channel("t", "c");
@@ -152,6 +152,23 @@ fn several_nsqds_are_found_through_lookups_one_of_which_is_down() {
     assert!(requests[0].starts_with("GET /lookup?topic=t HTTP/1.1\r\n"), "{requests:?}");
     let head = requests[0].to_lowercase();
     assert!(head.contains("authorization: bearer authsecret\r\n"), "{head}");
+}
+
+/// J1: the source address is the one that was asked for.
+#[test]
+fn j1_local_address() {
+    let daemon = Daemon::start(&Options::default());
+    run(async {
+        let mut config = Config::default();
+        config.set("local_addr", "127.0.0.2:0").unwrap();
+        let consumer = Consumer::new("t", "c").nsqd(&tcp(&daemon)).config(config);
+        let consumer = consumer.connect().await.unwrap();
+        daemon.wait_channel("t", "c", &[("client_count", 1)]);
+        let channel = daemon.channel("t", "c").unwrap();
+        let address = channel["clients"][0]["remote_address"].as_str().unwrap();
+        assert!(address.starts_with("127.0.0.2:"), "{address}");
+        drop(consumer);
+    });
 }
 
 #[test]

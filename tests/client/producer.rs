@@ -66,7 +66,7 @@ fn j7_settings_that_nsqd_refuses() {
 }
 
 #[test]
-fn heartbeats_are_answered() {
+fn j7_heartbeats_are_answered() {
     let daemon = Daemon::start(&Options::default());
     run(async {
         let heartbeat_interval = Some(Duration::from_secs(1));

@@ -106,6 +106,12 @@ fn a_deleted_channel_does_not_come_again_and_lets_the_log_go() {
     daemon.order("/channel/delete?topic=t&channel=a");
     daemon.order("/channel/empty?topic=t&channel=b");
     producer.publish("t", b"three");
+    // An answer to a deletion says nothing of the file; it follows soon.
+    eventually(|| {
+        let saved = fs::read_to_string(directory.path().join("nsqd.dat")).unwrap_or_default();
+        let is_saved = saved.contains("\"b\"") && !saved.contains("\"a\"");
+        if is_saved { Ok(()) } else { Err(saved) }
+    });
     kill(&mut daemon);
     let daemon = start(&directory, 2, &["--durability=logged"]);
     assert!(daemon.channel("t", "a").is_none());

@@ -203,3 +203,30 @@ fn d15_config() {
         assert!(!daemon.log().contains("TOPIC(unheard)"), "{}", daemon.log());
     });
 }
+
+#[test]
+fn debugging() {
+    check(&[], |daemon| {
+        let put = |target: &str| request(&daemon.http, "PUT", target, b"");
+        for rate in ["", "?rate=", "?rate=x"] {
+            let text = rate.strip_prefix("?rate=").unwrap_or_default();
+            let syntax = format!("strconv.Atoi: parsing \"{text}\": invalid syntax");
+            let reply = put(&format!("/debug/setblockrate{rate}"));
+            reply.expect(400, &format!("invalid block rate : {syntax}"));
+        }
+        let command_line = daemon.get("/debug/pprof/cmdline").text();
+        assert!(command_line.contains("\0--data-path="), "{command_line:?}");
+        if daemon.is_original() {
+            return; // It answers 500 to both, though it carries them out; and it has profiles.
+        }
+        daemon.post("/debug/freememory", b"").expect(200, "");
+        let profiles = ["", "profile", "heap", "goroutine", "block", "threadcreate", "symbol"];
+        let profiles = profiles.map(|name| daemon.get(&format!("/debug/pprof/{name}")));
+        let others = [put("/debug/setblockrate?rate=1"), daemon.post("/debug/pprof/symbol", b"")];
+        for reply in profiles.iter().chain(&others) {
+            assert_eq!(reply.status, 501);
+            let message = reply.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.starts_with("NO_PROFILER: use perf"), "{message}");
+        }
+    });
+}

@@ -110,9 +110,19 @@ impl Daemon {
 
     /// Asks for an orderly stop and returns how the process ended.
     pub(crate) fn terminate(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid).status();
         assert!(sent.expect("kill can be run").success());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually(|| child.try_wait().expect("a child").ok_or("still running".to_owned()))
     }

@@ -166,6 +166,15 @@ mod tests {
         assert!(roster.list(&a, again));
     }
 
+    /// H3: 3 of 9 names are different.
+    #[test]
+    fn h3_what_several_lookups_name_is_connected_to_once() {
+        let mut roster = Roster::new(SECOND, 1);
+        let named = ["a:1", "b:2", "a:1", "c:3", "b:2", "a:1", "c:3", "c:3", "b:2"];
+        let taken = named.map(Arc::from).into_iter().filter(|name| roster.list(name, SECOND));
+        assert!(taken.eq(["a:1", "b:2", "c:3"].map(Arc::from)));
+    }
+
     #[test]
     fn lookups_cannot_make_it_grow_without_end() {
         let mut roster = Roster::new(SECOND, 1);

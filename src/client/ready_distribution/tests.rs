@@ -47,6 +47,22 @@ fn others_are_lowered_before_a_new_connection_is_raised() {
     assert_eq!(changes(&mut shared), [(1, 5), (2, 5)]);
 }
 
+/// H4: as many as may be chosen, or as many as there are, all different.
+#[test]
+fn h4_a_small_window_goes_to_different_connections() {
+    for (window, connections, chosen) in [(2, 5, 2), (3, 3, 3), (4, 3, 3), (1, 5, 1)] {
+        let mut shared = distribution(window);
+        let mut ready = BTreeMap::new();
+        for connection in 0..connections {
+            shared.add(connection, 2500, Duration::ZERO);
+            ready.extend(changes(&mut shared));
+        }
+        ready.retain(|_, count| *count > 0);
+        assert_eq!(ready.len(), chosen, "{window} for {connections}: {ready:?}");
+        assert_eq!(ready.values().sum::<u32>(), window, "{ready:?}");
+    }
+}
+
 #[test]
 fn what_is_in_hand_counts_until_it_is_answered() {
     let mut shared = distribution(4);

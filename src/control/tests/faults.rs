@@ -141,6 +141,7 @@ async fn stalled(bytes: &[u8]) -> Vec<u8> {
         (None, None),
         persist,
         health::Health::default(),
+        || {},
     );
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(connections::serve(http, routes::router(Arc::new(control)), stopped));

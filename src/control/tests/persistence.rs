@@ -115,6 +115,7 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
         tcp_port: 4150,
         auth: None,
         log_filter: None,
+        free_memory: || {},
         log_file: LogFile::default(),
         dropped_lines: None,
         metadata: metadata_in(&directory),
