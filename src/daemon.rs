@@ -81,27 +81,20 @@ pub fn run(options: Options, data_path: DataPath) -> ExitCode {
 fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, String> {
     tracing::info!("{}", version_text());
     tracing::info!("ID: {}", options.id);
-    for warning in &options.warnings {
-        tracing::warn!("{warning}");
-    }
+    options.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
     process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
-    let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
-    let certificates = Certificates::read(options).map_err(instantiate)?;
-    let https = bind_https(options, &certificates).map_err(instantiate)?;
+    let (http, https, certificates) = bind_http(options).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
     let restored = file.load();
     let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
     restored.add_topics(logs.into_iter());
     let servers = AuthServers::new(options).map_err(instantiate)?;
-    let (inbox, auth) = servers
-        .map(|servers| (servers, auth::questions()))
-        .map_or((None, None), |(servers, (inbox, questions))| {
-            (Some(inbox), Some((servers, questions)))
-        });
+    let asked = servers.map(|servers| (servers, auth::questions()));
+    let (inbox, auth) = asked.map(|(servers, (inbox, asks))| (inbox, (servers, asks))).unzip();
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -154,15 +147,15 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     Ok(running)
 }
 
-/// The HTTPS socket, if there is a certificate and an address.
-fn bind_https(
+/// The sockets of HTTP and HTTPS, each if there is an address; HTTPS only with a certificate.
+fn bind_http(
     options: &Options,
-    certificates: &Certificates,
-) -> Result<Option<HttpListener>, String> {
-    if certificates.offered().borrow().is_none() {
-        return Ok(None);
-    }
-    HttpListener::bind(&options.https_address)
+) -> Result<(Option<HttpListener>, Option<HttpListener>, Certificates), String> {
+    let http = HttpListener::bind(&options.http_address)?;
+    let certificates = Certificates::read(options)?;
+    let has_tls = certificates.offered().borrow().is_some();
+    let https = if has_tls { HttpListener::bind(&options.https_address)? } else { None };
+    Ok((http, https, certificates))
 }
 
 impl Running {

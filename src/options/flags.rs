@@ -59,8 +59,8 @@ pub struct Options {
     #[arg(long, default_value_t = defaults::shards(), value_parser = integer::<usize>)]
     #[arg(help_heading = OURS)]
     pub shards: usize,
-    /// how long consumers may go on with what there is at SIGTERM, while publishes are refused; 0 to
-    /// stop at once
+    /// how long consumers may go on with what there is at SIGTERM, while publishes are refused; 0
+    /// to stop at once
     #[arg(long, default_value = "0s", value_parser = time)]
     #[arg(help_heading = OURS)]
     #[serde(serialize_with = "as_nanoseconds")]
