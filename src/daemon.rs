@@ -8,15 +8,17 @@ mod shards;
 
 pub use data_path::DataPath;
 
-use crate::control::auth::{self, AuthServers};
+use crate::control::auth;
 use crate::control::certificates::Certificates;
 use crate::control::health::Health;
-use crate::control::metadata::{MetadataChanged, MetadataConfig, MetadataFile};
+use crate::control::metadata::{Metadata, MetadataChanged, MetadataConfig, MetadataFile};
+use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlThread, HttpListener, ShardPort, systemd};
 use crate::limits::FAILURE_PATIENCE;
 use crate::log::{self, Log};
 use crate::options::{Options, duration, version_text};
 use crate::process;
+use crate::protocol::name::TopicName;
 use crate::reactor::{ControlWaker, memory, probe};
 use crate::server::clock::Clock;
 use crate::server::{DaemonStage, Stage};
@@ -79,22 +81,18 @@ pub fn run(options: Options, data_path: DataPath) -> ExitCode {
 }
 
 fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, String> {
-    tracing::info!("{}", version_text());
-    tracing::info!("ID: {}", options.id);
-    options.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    introduce(options);
     let logs = data_path.look_around();
     let report = probe::check().map_err(|unavailable| instantiate(unavailable.to_string()))?;
     tracing::info!("{report}, {} shards", options.shards);
-    process::allow_many_descriptors();
     let tcp = TcpSide::bind(&options.tcp_address, options.shards).map_err(instantiate)?;
-    let (http, https, certificates) = bind_http(options).map_err(instantiate)?;
+    let http = HttpListener::bind(&options.http_address).map_err(instantiate)?;
+    let certificates = Certificates::read(options).map_err(instantiate)?;
+    let tokens = Tokens::read(&options.http_token_file).map_err(instantiate)?;
+    let https = bind_https(options, &certificates).map_err(instantiate)?;
     let file = MetadataFile::of(&options.data_path);
-    let restored = file.load();
-    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
-    restored.add_topics(logs.into_iter());
-    let servers = AuthServers::new(options).map_err(instantiate)?;
-    let asked = servers.map(|servers| (servers, auth::questions()));
-    let (inbox, auth) = asked.map(|(servers, (inbox, asks))| (inbox, (servers, asks))).unzip();
+    let restored = what_there_is_to_be(&file, logs, options)?;
+    let (inbox, auth) = auth::servers(options).map_err(instantiate)?;
     let (sender, events) = channel();
     let (removals, removed) = channel();
     let health = Health::default();
@@ -117,15 +115,14 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     removal::start(removed, ports.clone())
         .map_err(|error| instantiate(format!("a thread does not start - {error}")))?;
     let on_ready = tell(&sender, Event::Loaded);
-    let on_stop = Box::new(move |_| {
-        let _ = sender.send(Event::Stop);
-    });
+    let on_stop = Box::new(move |_| sender.send(Event::Stop).unwrap_or_default());
     let control = control::run(ControlConfig {
         options: options.clone(),
         shards: ports,
         http,
         https,
         certificates,
+        tokens,
         tcp_port,
         log_filter: Some(log.filter()),
         free_memory: memory::give_back,
@@ -138,8 +135,7 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
         on_stop,
     })
     .map_err(|error| instantiate(format!("the control thread does not start - {error}")))?;
-    let drain_timeout = options.drain_timeout;
-    let running = Running { control, shards, stage, events, drain_timeout };
+    let running = Running { control, shards, stage, events, drain_timeout: options.drain_timeout };
     running.wait_until_loaded()?;
     tracing::info!("TCP: listening on {tcp_name}");
     running.go_on_to(Stage::Serving);
@@ -147,15 +143,38 @@ fn start(options: &Options, data_path: &DataPath, log: &Log) -> Result<Running, 
     Ok(running)
 }
 
-/// The sockets of HTTP and HTTPS, each if there is an address; HTTPS only with a certificate.
-fn bind_http(
+/// The first lines of the log; and the process takes what descriptors it may have.
+fn introduce(options: &Options) {
+    tracing::info!("{}", version_text());
+    tracing::info!("ID: {}", options.id);
+    for warning in &options.warnings {
+        tracing::warn!("{warning}");
+    }
+    process::allow_many_descriptors();
+}
+
+/// The topics that are brought back or made: those of the file, of logs, and the declared ones.
+fn what_there_is_to_be(
+    file: &MetadataFile,
+    logs: Vec<TopicName>,
     options: &Options,
-) -> Result<(Option<HttpListener>, Option<HttpListener>, Certificates), String> {
-    let http = HttpListener::bind(&options.http_address)?;
-    let certificates = Certificates::read(options)?;
-    let has_tls = certificates.offered().borrow().is_some();
-    let https = if has_tls { HttpListener::bind(&options.https_address)? } else { None };
-    Ok((http, https, certificates))
+) -> Result<Metadata, String> {
+    let restored = file.load();
+    let mut restored = restored.map_err(|reason| format!("failed to load metadata - {reason}"))?;
+    restored.add_topics(logs.into_iter());
+    restored.declare(&options.declared);
+    Ok(restored)
+}
+
+/// The HTTPS socket, if there is a certificate and an address.
+fn bind_https(
+    options: &Options,
+    certificates: &Certificates,
+) -> Result<Option<HttpListener>, String> {
+    if certificates.offered().borrow().is_none() {
+        return Ok(None);
+    }
+    HttpListener::bind(&options.https_address)
 }
 
 impl Running {

@@ -135,6 +135,37 @@ pub const SCRATCH_KEPT_MAX: usize = 4096;
 /// Entries (8 KiB of them) that a channel's queue keeps room for while it is empty.
 pub const QUEUE_IDLE_MAX: usize = 1024;
 
+/// The least time between two looks through a queue for messages that have lived their time, in
+/// nanoseconds.
+pub const SWEEP_MIN_NS: u64 = 10_000_000;
+
+/// The most of it, in nanoseconds, while something may come back from a client.
+pub const SWEEP_MAX_NS: u64 = 1_000_000_000;
+
+/// Reads of a log, of [`REFILL_MESSAGES_MAX`] messages each, in one such look.
+pub const SWEEP_ROUNDS_MAX: usize = 4;
+
+/// Dead letters of a channel that are on their way at a time.
+pub const DEAD_LETTERS_SENT_MAX: usize = 64;
+
+/// Dead letters of a channel that wait for their topic before it delivers nothing more.
+pub const DEAD_LETTERS_WAITING_MAX: usize = 1024;
+
+/// How long an orderly stop waits for answers about dead letters on their way.
+pub const DEAD_LETTERS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When a dead-letter topic that refused is tried again, in nanoseconds.
+pub const DEAD_LETTER_RETRY_NS: u64 = 1_000_000_000;
+
+/// Most HTTP tokens: each is compared with that of every request.
+pub const HTTP_TOKENS_MAX: usize = 1024;
+
+/// Longest HTTP token in bytes.
+pub const HTTP_TOKEN_BYTES_MAX: usize = 1024;
+
+/// Most `[[policy]]` tables of a configuration: each is compared with every new topic and channel.
+pub const POLICY_ROWS_MAX: usize = 256;
+
 /// Most topics of a daemon.
 pub const TOPICS_MAX: usize = 1 << 20;
 

@@ -7,6 +7,7 @@
 mod address;
 mod argv;
 mod config_file;
+mod declared;
 mod defaults;
 pub mod duration;
 mod exit;
@@ -18,6 +19,7 @@ mod validate;
 pub(crate) mod value;
 
 pub use address::{ListenAddress, join_host_port, split_host_port};
+pub use declared::{Declared, DeclaredTopic, POLICY_FIELDS, set_policy};
 pub use defaults::hostname;
 pub use exit::Exit;
 pub use flags::Options;
@@ -41,6 +43,14 @@ pub trait Flags: CommandFactory + FromArgMatches {
 
     /// Whether the version was asked for.
     fn version(&self) -> bool;
+
+    /// Takes what the file says beside flags.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    fn declare(&mut self, _file: &toml::Table) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl Flags for Options {
@@ -50,6 +60,11 @@ impl Flags for Options {
 
     fn version(&self) -> bool {
         self.version
+    }
+
+    fn declare(&mut self, file: &toml::Table) -> Result<(), String> {
+        self.declared = Declared::read(file)?;
+        Ok(())
     }
 }
 
@@ -101,9 +116,11 @@ pub fn read<F: Flags>(arguments: impl Iterator<Item = OsString>) -> Result<F, Ex
         return Err(Exit::success(format!("{}\n", version_text_of(command.get_name()))));
     }
 
-    let mut flags = match given.config() {
-        "" => Vec::new(),
-        path => config_file::flags(&command, path)?,
+    let path = given.config();
+    let file = if path.is_empty() { None } else { Some(config_file::read(&command, path)?) };
+    let mut flags = match &file {
+        None => Vec::new(),
+        Some(file) => config_file::flags(&command, file)?,
     };
     // A repeated flag replaces the file's list; of single values the last one counts anyway.
     flags.retain(|from_file| {
@@ -111,7 +128,12 @@ pub fn read<F: Flags>(arguments: impl Iterator<Item = OsString>) -> Result<F, Ex
     });
     flags.extend(normalised.flags);
     let all = matches(&command, &flags).map_err(|error| Exit::flag(&command, &error))?;
-    Ok(options_of(&all))
+    let mut options: F = options_of(&all);
+    if let Some(file) = &file {
+        let declared = options.declare(file);
+        declared.map_err(|reason| config_file::unreadable(&command, path, &reason))?;
+    }
+    Ok(options)
 }
 
 impl Options {

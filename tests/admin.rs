@@ -13,6 +13,7 @@ mod admin {
     mod cluster;
     mod events;
     mod fake;
+    mod g20;
     mod g_cases;
     mod partial;
 }

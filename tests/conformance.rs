@@ -19,4 +19,5 @@ mod conformance {
     mod e_stats;
     mod errors;
     mod l_observed;
+    mod recording;
 }

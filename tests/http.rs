@@ -8,4 +8,5 @@ mod http {
     mod publish;
     mod stats;
     mod tls;
+    mod tokens;
 }

@@ -7,6 +7,7 @@ mod restart {
     mod data_path;
     mod messages;
     mod metadata;
+    mod policies;
 
     use crate::support::daemon::{Daemon, Options, command, log_path};
     use crate::support::wait::eventually;

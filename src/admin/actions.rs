@@ -170,9 +170,9 @@ pub(super) async fn tombstone(
     if !is_address {
         return Err(Unanswered("failed to query any nsqd: it is no address".to_owned()).into());
     }
-    let described = warnings.of(admin.cluster.nsqds(std::slice::from_ref(&node)).await)?;
+    let described = warnings.of(admin.cluster.nsqd(&node).await)?;
     let target = target("topic/delete", &topic, "");
-    warnings.add(admin.cluster.post(&http_addresses(&described), &target).await);
+    warnings.add(admin.cluster.post(&[described.http_address()], &target).await);
     operator.tell(&admin, "tombstone_topic_producer", &topic, "", &node);
     Ok(warnings.reply())
 }

@@ -165,10 +165,26 @@ impl Cluster {
         Ok(gathered)
     }
 
+    /// One nsqd as it describes itself, without its topics.
+    pub(super) async fn nsqd(&self, address: &str) -> Answer<Producer> {
+        match self.identify(address).await {
+            Ok(value) => Ok(Gathered { value, errors: Vec::new() }),
+            Err(error) => Err(Unanswered(format!("failed to query any nsqd: {error}"))),
+        }
+    }
+
     async fn describe(&self, address: &str) -> Result<Producer, String> {
-        let mut producer: Producer = self.get(address, "/info").await?;
+        let mut producer = self.identify(address).await?;
         let stats: NodeStats =
             self.get(address, "/stats?format=json&include_clients=false").await?;
+        let topics = topic_names(&stats).into_iter();
+        let topics = topics.map(|topic| ProducerTopic { topic, tombstoned: false });
+        producer.topics = Some(topics.collect()).filter(|topics: &Vec<_>| !topics.is_empty());
+        Ok(producer)
+    }
+
+    async fn identify(&self, address: &str) -> Result<Producer, String> {
+        let mut producer: Producer = self.get(address, "/info").await?;
         if producer.broadcast_address.is_empty() {
             let (host, port) = split_host_port(address).unwrap_or((address, ""));
             producer.broadcast_address = host.to_owned();
@@ -177,9 +193,6 @@ impl Cluster {
         if producer.hostname.is_empty() {
             producer.hostname = split_host_port(address).map_or(address, |(host, _)| host).into();
         }
-        let topics = topic_names(&stats).into_iter();
-        let topics = topics.map(|topic| ProducerTopic { topic, tombstoned: false });
-        producer.topics = Some(topics.collect()).filter(|topics: &Vec<_>| !topics.is_empty());
         Ok(producer)
     }
 

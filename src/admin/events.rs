@@ -5,6 +5,7 @@ use super::figures::Figures;
 use super::live::{Picture, Watcher};
 use super::refusal::Refusal;
 use super::state::Admin;
+use crate::client::http::escape;
 use crate::http::query::Parameters;
 use crate::http::response::{Fault, json};
 use crate::limits::{ADMIN_PAGE_ROWS_MAX, ADMIN_STREAM_TIME_MAX};
@@ -28,7 +29,7 @@ const INVALID_ARG_PAGE: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_ARG_PAGE
 
 /// A page, as far as its numbers go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum View {
+pub(super) enum View {
     Topics,
     Nodes,
     Counter,
@@ -106,11 +107,7 @@ struct Event {
 impl Event {
     fn of(view: &View, picture: &Picture, sent: &mut HashMap<String, Figures>) -> Self {
         let (total, rows) = view.rows(picture);
-        let mut count = rows.len();
-        if let View::Channel(..) = view {
-            // Clients have no rows here, and are shown all the same.
-            count = count.saturating_add(usize::try_from(total.clients).unwrap_or_default());
-        }
+        let count = view.count(&total, rows.len());
         let now = charted(&total);
         let all = std::iter::once(("total".to_owned(), total)).chain(rows);
         let (mut changed, mut paused) = (BTreeMap::new(), BTreeMap::new());
@@ -157,6 +154,37 @@ fn charted(figures: &Figures) -> BTreeMap<&'static str, f64> {
 }
 
 impl View {
+    /// The query by which `/live` knows it.
+    pub(super) fn query(&self) -> String {
+        let name = |name: &str| escape(name.as_bytes(), "%20");
+        match self {
+            Self::Topics => "page=topics".to_owned(),
+            Self::Nodes => "page=nodes".to_owned(),
+            Self::Counter => "page=counter".to_owned(),
+            Self::Topic(topic) => format!("topic={}", name(topic)),
+            Self::Channel(topic, channel) => {
+                format!("topic={}&channel={}", name(topic), name(channel))
+            }
+            Self::Node(node) => format!("node={}", name(node)),
+        }
+    }
+
+    /// How much there is to see: a page that was made of another count is not whole.
+    pub(super) fn count_in(&self, picture: &Picture) -> usize {
+        let (total, rows) = self.rows(picture);
+        self.count(&total, rows.len())
+    }
+
+    fn count(&self, total: &Figures, rows: usize) -> usize {
+        match self {
+            // Clients have no rows here, and are shown all the same.
+            Self::Channel(..) => {
+                rows.saturating_add(usize::try_from(total.clients).unwrap_or_default())
+            }
+            _ => rows,
+        }
+    }
+
     /// Everything together, and row by row.
     fn rows(&self, picture: &Picture) -> (Figures, Vec<(String, Figures)>) {
         let total = picture.totals.figures.clone();

@@ -149,7 +149,8 @@ fn add(total: &mut i64, part: i64) {
 
 /// The highest percentile's value.
 fn latency_ns(latency: Option<&Latency>) -> Option<f64> {
-    let percentiles = latency?.percentiles.as_ref()?;
+    let latency = latency.filter(|latency| latency.count > 0)?;
+    let percentiles = latency.percentiles.as_ref()?;
     let highest = percentiles.iter().max_by(|a, b| a.quantile.total_cmp(&b.quantile))?;
     Some(highest.average)
 }

@@ -251,7 +251,6 @@ impl Poller {
         let fresh = stats.filter(|(at, _)| at.elapsed() < ADMIN_STALE_AFTER);
         let fault = known.and_then(|known| known.fault.clone());
         let is_slow = known.is_some_and(|known| known.is_asked);
-        let slow = || is_slow.then(|| "no answer yet".to_owned());
-        NodeRow { producer, stats: fresh.map(|(_, stats)| stats), fault: fault.or_else(slow) }
+        NodeRow { producer, stats: fresh.map(|(_, stats)| stats), fault, is_slow }
     }
 }

@@ -157,7 +157,8 @@ impl ChannelStats {
         let whole = &mut self.e2e_processing_latency;
         let whole = whole.get_or_insert_with(|| Latency::of_all(topic, channel));
         whole.add(of_node.e2e_processing_latency.as_ref());
-        if let Some(clients) = &of_node.clients {
+        // Without any, there is no list.
+        if let Some(clients) = of_node.clients.as_ref().filter(|clients| !clients.is_empty()) {
             let all = self.clients.get_or_insert_default();
             all.extend(clients.iter().cloned());
             all.sort_by(|a, b| a.hostname.cmp(&b.hostname));
@@ -182,7 +183,10 @@ impl Latency {
             #[expect(clippy::float_cmp, reason = "quantiles are what was configured")]
             let same = |known: &&mut Percentile| known.quantile == percentile.quantile;
             match all.iter_mut().find(same) {
-                Some(known) => known.add(percentile),
+                // One without samples has no extremes.
+                Some(_) if percentile.count == 0.0 => {}
+                Some(known) if known.count > 0.0 => known.add(percentile),
+                Some(known) => *known = Percentile { value: None, ..*percentile },
                 None => all.push(Percentile { value: None, ..*percentile }),
             }
         }
@@ -194,10 +198,7 @@ impl Percentile {
         self.max = self.max.max(part.max);
         self.min = self.min.min(part.min);
         self.count += part.count;
-        self.average = match self.count {
-            0.0 => 0.0,
-            count => self.average + (part.average - self.average) * part.count / count,
-        };
+        self.average += (part.average - self.average) * part.count / self.count;
     }
 }
 
@@ -232,4 +233,62 @@ fn insert_sorted<T>(list: &mut Option<Vec<T>>, item: T, order: impl Fn(&T, &T) -
     let list = list.get_or_insert_default();
     let at = list.partition_point(|known| order(known, &item) != Ordering::Greater);
     list.insert(at, item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(node: &str, region: &str, zone: &str) -> ClientStats {
+        ClientStats {
+            node: node.to_owned(),
+            node_topology_region: "r".to_owned(),
+            node_topology_zone: "z".to_owned(),
+            topology_region: region.to_owned(),
+            topology_zone: zone.to_owned(),
+            ..ClientStats::default()
+        }
+    }
+
+    #[test]
+    fn near_clients_come_first_on_each_nsqd() {
+        let mut clients = [
+            client("b", "r", "z"),
+            client("a", "s", "a"),
+            client("a", "", ""),
+            client("a", "r", "y"),
+            client("a", "r", "z"),
+        ];
+        clients.sort_by(clients_in_order);
+        let order: Vec<_> = clients.iter().map(|c| (&*c.node, &*c.topology_zone)).collect();
+        assert_eq!(order, [("a", "z"), ("a", "y"), ("a", ""), ("a", "a"), ("b", "z")]);
+    }
+
+    #[test]
+    fn sums_stop_at_the_largest_number() {
+        let topic = |depth| TopicStats { depth, ..TopicStats::default() };
+        let mut whole = TopicStats::of_all("t");
+        whole.add(topic(i64::MAX));
+        whole.add(topic(1));
+        assert_eq!((whole.depth, whole.node.as_str()), (i64::MAX, "*"));
+        assert_eq!(whole.nodes.map(|nodes| nodes.len()), Some(2));
+    }
+
+    #[test]
+    fn percentiles_without_samples_weigh_nothing() {
+        let latency = |count: i64, value: f64| {
+            let percentile =
+                Percentile { quantile: 0.9, value: Some(value), ..Percentile::default() };
+            let mut latency =
+                Some(Latency { count, percentiles: Some(vec![percentile]), ..Latency::default() });
+            complete_latency(&mut latency);
+            latency
+        };
+        let mut whole = Latency::of_all("t", "");
+        for part in [latency(0, 0.0), latency(4, 8.0), None] {
+            whole.add(part.as_ref());
+        }
+        let merged = whole.percentiles.unwrap()[0];
+        assert_eq!((whole.count, merged.average, merged.min, merged.value), (4, 8.0, 8.0, None));
+    }
 }

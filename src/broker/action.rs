@@ -2,6 +2,7 @@
 
 use super::admin::{AdminReply, ShardIndex, TopicId};
 use super::grant::AuthQuestion;
+use super::mail::Refusal;
 use super::session::SessionKey;
 use super::upgrade::Upgrade;
 use crate::protocol::error::ProtocolError;
@@ -83,6 +84,15 @@ pub enum Notice {
         channel: ChannelName,
         /// How many.
         count: u64,
+    },
+    /// A dead-letter topic does not take a channel's messages; it is tried again until it does.
+    DeadLettersRefused {
+        /// The channel that keeps them meanwhile.
+        channel: ChannelName,
+        /// The topic.
+        to: TopicName,
+        /// Why.
+        refusal: Refusal,
     },
     /// A client was answered with an error.
     ClientError {

@@ -10,6 +10,7 @@ use super::figures::Figure;
 use super::grant::Grant;
 use super::latency::Latencies;
 use super::mail::Refusal;
+use super::policy::Policy;
 use super::session::SessionKey;
 use super::upgrade::Layers;
 use crate::protocol::name::{ChannelName, TopicName};
@@ -132,6 +133,8 @@ pub enum TopicAction {
     Unpause,
     /// Promise this of publishes from now on.
     SetDurability(Durability),
+    /// Let this hold for it and its channels, beside what was asked for before.
+    SetPolicy(Policy),
     /// A new topic has the channels that lookups know of: begin the flow to channels.
     Start,
 }
@@ -149,6 +152,8 @@ pub enum ChannelAction {
     Pause,
     /// Resume them.
     Unpause,
+    /// Let this hold for it, beside what was asked for before.
+    SetPolicy(Policy),
 }
 
 /// What a shard answers.
@@ -170,6 +175,8 @@ pub enum AdminReply {
     /// `Publish`: the topic cannot take the messages (memory budget, or it is being deleted); the
     /// text is what NSQ's log would say.
     Refused(String),
+    /// `Publish`: a cap of the topic or of one of its channels is reached; its name.
+    Full(&'static str),
     /// A page of topics.
     Topics(TopicsPage),
     /// A page of connections.
@@ -184,6 +191,7 @@ impl AdminReply {
         match outcome {
             Ok(()) => Self::Done,
             Err(Refusal::Exiting) => Self::TopicNotFound,
+            Err(Refusal::CapReached(cap)) => Self::Full(cap.code()),
             Err(refusal) => Self::Refused(refusal.reason().into_owned()),
         }
     }
@@ -230,6 +238,8 @@ pub struct TopicStats {
     pub log_bytes: u64,
     /// Whether it waits for [`TopicAction::Start`].
     pub starting: bool,
+    /// What policies hold for its own queue and what they did; `None` when there are none.
+    pub governed: Option<Box<GovernedStats>>,
     /// How long its channels' messages take.
     pub latencies: Latencies,
     /// Its channels, unsorted.
@@ -263,6 +273,23 @@ pub struct ChannelStats {
     pub paused: bool,
     /// How long its messages take.
     pub latencies: Latencies,
+    /// What policies hold for it and what they did; `None` when there are none.
+    pub governed: Option<Box<GovernedStats>>,
+}
+
+/// What policies do to a queue.
+#[derive(Debug, Clone)]
+pub struct GovernedStats {
+    /// What was asked for of this topic or channel.
+    pub own: Policy,
+    /// All that holds for it.
+    pub policy: Policy,
+    /// Messages that lived their time.
+    pub expired_count: u64,
+    /// Messages that made way for newer ones.
+    pub dropped_count: u64,
+    /// Messages that went to the dead-letter topic.
+    pub dead_letter_count: u64,
 }
 
 /// One connection, as in `/stats`.

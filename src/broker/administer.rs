@@ -84,6 +84,9 @@ impl Shard {
             TopicAction::Empty => {
                 let queue = std::mem::take(&mut topic.queue);
                 topic.empty_log();
+                if let Some(governed) = topic.governed.as_deref_mut() {
+                    (governed.bytes, governed.oldest_ns) = (0, None);
+                }
                 for waiting in queue {
                     self.store.release(waiting.message);
                 }
@@ -99,6 +102,7 @@ impl Shard {
                 topic.durability = durability;
                 topic.has_own_durability = true;
             }
+            TopicAction::SetPolicy(policy) => self.govern_topic(now, id.index, policy),
             TopicAction::Unpause => {
                 topic.paused = false;
                 self.flow(now, id.index);
@@ -132,6 +136,7 @@ impl Shard {
             ChannelAction::Delete => self.drop_channel(slot),
             ChannelAction::Empty => self.empty_channel(slot),
             ChannelAction::Pause => self.channels[slot as usize].paused = true,
+            ChannelAction::SetPolicy(policy) => self.govern_channel(now, slot, policy),
             ChannelAction::Unpause => {
                 self.channels[slot as usize].paused = false;
                 for consumer in self.channels[slot as usize].consumers.clone() {

@@ -10,11 +10,13 @@
 //!
 //! Conservation: *put + restored = finished + ready + behind + in flight + deferred + discarded* at
 //! every moment (discarded: emptied, sampled out, unreadable, or dropped by an ephemeral queue that
-//! was full).
+//! was full). With [policies](super::policy) there are also those on their way to the dead-letter
+//! topic, and those that expired, made way for others, or are there.
 
 use super::admin::ShardIndex;
 use super::deadlines::TimerId;
 use super::eligible::Eligible;
+use super::governed::Governed;
 use super::in_flight::InFlightIndex;
 use super::latency::LatencyWindow;
 use super::later::Later;
@@ -60,6 +62,8 @@ pub struct Channel {
     pub dirty: bool,
     /// What `/stats` shows, and what the conservation equation needs.
     pub counts: ChannelCounts,
+    /// What policies hold for it and need; none for most.
+    pub governed: Option<Box<Governed>>,
 }
 
 /// What a channel has yet to read of its topic's log.
@@ -88,6 +92,12 @@ pub struct ChannelCounts {
     pub timed_out: u64,
     /// Emptied, sampled out, unreadable, or dropped by a full ephemeral queue.
     pub discarded: u64,
+    /// Messages that lived their time.
+    pub expired: u64,
+    /// Messages that made way for newer ones.
+    pub dropped: u64,
+    /// Messages that went to the dead-letter topic.
+    pub dead: u64,
     /// Deliveries, by [`Proximity`](super::eligible::Proximity).
     pub delivered: [u64; 3],
 }
@@ -151,15 +161,15 @@ impl Channel {
             eligible: Eligible::default(),
             dirty: false,
             counts: ChannelCounts::default(),
+            governed: None,
         }
     }
 
     /// Whether the conservation equation holds.
     pub fn is_conserved(&self) -> bool {
-        let held = self.ready.len() + self.deferred.len() + self.in_flight.len();
-        let gone = self.counts.finished + self.counts.discarded;
-        self.counts.put + self.counts.restored
-            == gone + held as u64 + self.behind_count() + self.later.count()
+        let ChannelCounts { put, restored, finished, discarded, expired, dropped, dead, .. } =
+            self.counts;
+        put + restored == finished + discarded + expired + dropped + dead + self.held_count()
     }
 
     /// Messages that are to be delivered and only in the log.
@@ -181,10 +191,12 @@ impl Channel {
         self.behind.get_or_insert_with(start).count += count;
     }
 
-    /// When the first deferred message is due.
+    /// When there is something to do: the first deferred message is due, or policies ask for it.
     pub fn first_due(&self) -> Time {
         let in_memory = self.deferred.peek().map_or(Time::NEVER, |first| first.0.due);
-        in_memory.min(self.later.first_due)
+        let governed = self.governed.as_deref();
+        let governed = governed.map_or(Time::NEVER, |g| g.sweep_at.min(g.dead.retry_at));
+        in_memory.min(self.later.first_due).min(governed)
     }
 }
 

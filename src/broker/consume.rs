@@ -8,10 +8,11 @@ use super::delivery::list_eligible;
 use super::in_flight::{EntryIndex, Found, InFlight, InFlightIndex};
 use super::latency::LatencyWindow;
 use super::later::Later;
+use super::policy::Policy;
 use super::publish::mark_ready;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
-use super::time::{Now, Span};
+use super::time::{Now, Span, Time};
 use super::topic::Topic;
 use crate::limits::{CHANNELS_MAX, DEFERRED_IN_MEMORY_MAX, QUEUE_IDLE_MAX};
 use crate::protocol::command::State;
@@ -93,6 +94,7 @@ impl Shard {
         session.in_flight_count -= 1;
         session.counts.finished += 1;
         let entry = self.in_flight.remove(&mut session.in_flight, found.entry);
+        channel.let_go(self.store.message(entry.message));
         if let Some(latency) = &mut channel.latency {
             let published_ns = self.store.message(entry.message).timestamp_ns;
             latency.record(now.time, now.wall.0, published_ns);
@@ -116,8 +118,9 @@ impl Shard {
         let InFlight { message, attempts, .. } = self.take(slot, index, found);
         let entry = Entry { message, attempts };
         self.sessions[index as usize].counts.requeued += 1;
-        self.channels[slot as usize].counts.requeued += 1;
-        if delay_ms == 0 {
+        let channel = &mut self.channels[slot as usize];
+        channel.counts.requeued += 1;
+        if delay_ms == 0 || channel.has_used_up(entry) {
             self.make_ready(slot, entry);
         } else if self.leave_deferred_to_log(now, slot, entry, delay_ms) {
             self.store.release(message);
@@ -212,6 +215,10 @@ impl Shard {
             self.make_ready(index, entry);
         }
         self.later_due(now, index);
+        if self.channels[index as usize].governed.is_some() {
+            self.sweep(now, index);
+            self.dead_letters_due(now, index);
+        }
         self.arm_channel(now, index);
         let channel = &mut self.channels[index as usize];
         if channel.deferred.is_empty() && channel.deferred.capacity() > QUEUE_IDLE_MAX {
@@ -276,6 +283,7 @@ impl Shard {
             log.has_changed = true;
             self.mark_log(topic_index);
         }
+        self.govern_channel(now, slot, Policy::default());
         self.flow(now, topic_index);
         Some(slot)
     }
@@ -323,6 +331,9 @@ impl Shard {
         let deferred = std::mem::take(&mut channel.deferred);
         channel.counts.discarded += (ready.len() + deferred.len()) as u64 + channel.behind_count();
         channel.counts.discarded += channel.later.count();
+        if let Some(governed) = channel.governed.as_deref_mut() {
+            (governed.bytes, governed.sweep_at) = (0, Time::NEVER);
+        }
         channel.behind = None;
         channel.later = Later::default();
         let topic = self.topics.get_mut(channel.topic as usize).and_then(Option::as_mut);
@@ -333,9 +344,12 @@ impl Shard {
             log.readers.retain(|reader| *reader != slot);
             log.has_changed = true;
         }
+        let dead = self.take_dead_letters(slot);
+        let channel = &mut self.channels[slot as usize];
+        channel.counts.discarded += dead.len() as u64;
         self.deadlines.disarm(channel.timer);
         let held = ready.into_iter().chain(deferred.into_iter().map(|item| item.0.entry));
-        for entry in held {
+        for entry in held.chain(dead) {
             self.store.release(entry.message);
         }
         self.mark_log(self.channels[slot as usize].topic);
@@ -361,6 +375,9 @@ impl Shard {
     /// Puts a message (back) into a channel's queue.
     pub(super) fn make_ready(&mut self, slot: u32, entry: Entry) {
         let channel = &mut self.channels[slot as usize];
+        if channel.has_used_up(entry) {
+            return self.bury(slot, entry);
+        }
         channel.ready.push_back(entry);
         mark_ready(&mut self.dirty_channels, slot, channel);
     }

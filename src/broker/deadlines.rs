@@ -11,8 +11,10 @@ use super::time::Time;
 pub enum Owner {
     /// A session, by slot: heartbeat, client deadline, message timeout.
     Session(u32),
-    /// A channel, by slot: deferred messages.
+    /// A channel, by slot: deferred messages, and what policies ask for.
     Channel(u32),
+    /// A topic, by index: what its own queue has held for too long.
+    Topic(u32),
     /// The logs: syncs, checkpoints, what is to be tried again.
     Logs,
 }
@@ -168,7 +170,7 @@ mod tests {
     fn drain(deadlines: &mut Deadlines) -> Vec<u32> {
         std::iter::from_fn(|| deadlines.pop_due(Time::NEVER))
             .map(|owner| match owner {
-                Owner::Session(index) | Owner::Channel(index) => index,
+                Owner::Session(index) | Owner::Channel(index) | Owner::Topic(index) => index,
                 Owner::Logs => u32::MAX,
             })
             .collect()

@@ -26,9 +26,10 @@ impl Shard {
         }
         self.release_held_back(now);
         loop {
+            self.send_dead_letters(now);
             self.deliver_dirty(now);
             self.advance_logs(now);
-            if self.dirty_channels.is_empty() {
+            if self.dirty_channels.is_empty() && !self.burials.are_due() {
                 break;
             }
         }
@@ -78,7 +79,11 @@ impl Shard {
             if channel.ready.is_empty() && channel.ready.capacity() > QUEUE_IDLE_MAX {
                 channel.ready = VecDeque::new();
             }
-            if channel.paused || !channel.has_ready() || channel.eligible.is_empty() {
+            if channel.paused
+                || !channel.has_ready()
+                || channel.eligible.is_empty()
+                || channel.is_held_up()
+            {
                 return;
             }
             if channel.ready.is_empty() {
@@ -93,6 +98,9 @@ impl Shard {
             // An even share each, so that a short queue is not given to one subscriber whole.
             let share = channel.ready.len().div_ceil(alike);
             self.sessions[index as usize].eligible = false;
+            if channel.governed.is_some() {
+                self.end_first(now, slot, share);
+            }
             self.fill(now, slot, index, share);
             let session = &mut self.sessions[index as usize];
             if session.window() > 0 && session.output.len() < OUTPUT_BYTES_MAX {
@@ -122,6 +130,7 @@ impl Shard {
             room -= 1;
             if sample_rate > 0 && Self::random(&mut self.random) % 100 > sample_rate {
                 channel.counts.discarded += 1;
+                channel.let_go(self.store.message(entry.message));
                 let sequence = self.store.sequence(entry.message);
                 if sequence > 0 {
                     finish_in_log(&mut self.topics, &mut self.marked_logs, channel, sequence);

@@ -77,6 +77,17 @@ impl Later {
         (self.index.len() + self.fetching.len()) as u64 + beyond + searched
     }
 
+    /// Takes out the first that is known by itself: the one that is due first.
+    pub(super) fn pop_first(&mut self) -> Option<u64> {
+        let indexed = |index: &mut BTreeSet<_>| index.pop_first().map(|(_, sequence)| sequence);
+        self.fetching.pop_front().or_else(|| indexed(&mut self.index))
+    }
+
+    /// Whether there are more than it knows of by themselves.
+    pub(super) fn is_beyond_its_index(&self) -> bool {
+        self.beyond.is_some() || self.is_searching()
+    }
+
     /// Whether it knows of a message by itself.
     pub fn contains(&self, due_ns: i64, sequence: u64) -> bool {
         self.index.contains(&(due_ns, sequence))
@@ -166,6 +177,7 @@ impl Shard {
         if channel.later.next_ns().is_some_and(|due_ns| due_ns <= now.wall.0) {
             channel.later.is_due = true;
             super::publish::mark_ready(&mut self.dirty_channels, slot, channel);
+            self.sweep_channel_at(slot, now.time);
         }
     }
 

@@ -104,7 +104,7 @@ impl Shard {
         }
         let is_synced = topic.durability == super::durability::Durability::Synced;
         let needs_sync = is_synced && is_logged || tl.pending.back().is_some_and(|p| p.needs_sync);
-        tl.pending.push_back(Pending {
+        tl.push_pending(Pending {
             end,
             count,
             body_bytes,
@@ -212,8 +212,9 @@ impl Shard {
 
     fn next_covered(&mut self, index: u32) -> Option<Pending> {
         let tl = self.topics[index as usize].as_mut()?.log.as_mut()?;
-        let front = tl.pending.front()?;
-        if tl.covers(front) { tl.pending.pop_front() } else { None }
+        let covered = tl.pending.front().is_some_and(|front| tl.covers(front));
+        let pending = if covered { tl.pending.pop_front() } else { None };
+        pending.inspect(|pending| tl.note_settled(pending))
     }
 
     /// A publish is covered: its messages go where they belong.
@@ -228,7 +229,7 @@ impl Shard {
             tl.settled = pending.end;
         }
         if !pending.is_in_memory {
-            return self.leave_to_log(index, pending);
+            return self.leave_to_log(now, index, pending);
         }
         let count = pending.count as usize;
         if pending.is_logged && !flows && tl.waiting_from.is_some() {
@@ -236,7 +237,7 @@ impl Shard {
             for slot in tl.pending_slots.drain(..count) {
                 self.store.release(slot);
             }
-            return self.leave_to_log(index, pending);
+            return self.leave_to_log(now, index, pending);
         }
         self.slots.extend(tl.pending_slots.drain(..count));
         let others = u32::try_from(takers - 1).expect("CHANNELS_MAX is below 2^32");
@@ -247,31 +248,40 @@ impl Shard {
     }
 
     /// Messages that are only in the log: channels read them from there.
-    fn leave_to_log(&mut self, index: u32, pending: &Pending) {
+    fn leave_to_log(&mut self, now: Now, index: u32, pending: &Pending) {
         let topic = self.topics[index as usize].as_mut().expect("it has a log");
-        let count = u64::from(pending.count);
+        let (count, bytes) = (u64::from(pending.count), pending.body_bytes);
         let first = pending.end - count;
-        if !topic.flows() {
+        if topic.flows() {
+            for &slot in &topic.channels {
+                let channel = &mut self.channels[slot as usize];
+                if channel.cursor.is_some() {
+                    channel.receive(now.time, (count, bytes), &mut self.deadlines);
+                    channel.fall_behind(first, count);
+                    super::publish::mark_ready(&mut self.dirty_channels, slot, channel);
+                } else {
+                    channel.counts.put += count;
+                    channel.counts.discarded += count;
+                }
+            }
+        } else {
             let tl = topic.log.as_mut().expect("something was pending");
             tl.waiting_from.get_or_insert(first);
             tl.waiting_count += count;
-            return;
+            topic.receive(now.time, bytes, &mut self.deadlines);
         }
-        for &slot in &topic.channels {
-            let channel = &mut self.channels[slot as usize];
-            channel.counts.put += count;
-            if channel.cursor.is_some() {
-                channel.fall_behind(first, count);
-                super::publish::mark_ready(&mut self.dirty_channels, slot, channel);
-            } else {
-                channel.counts.discarded += count;
-            }
+        if topic.watch.drops_oldest {
+            self.make_way(index);
         }
     }
 
     /// The topic flows, and its queue is empty: what it kept in the log is for its channels.
-    pub(super) fn flow_from_log(&mut self, index: u32) {
+    pub(super) fn flow_from_log(&mut self, now: Now, index: u32) {
         let topic = self.topics[index as usize].as_mut().expect("flow of a live topic");
+        let mean_bytes = if topic.watch.counts_bytes { topic.mean_bytes_in_log() } else { 0 };
+        if let Some(governed) = topic.governed.as_deref_mut() {
+            (governed.bytes, governed.reader, governed.oldest_ns) = (0, None, None);
+        }
         let Some(tl) = topic.log.as_mut() else { return };
         let (from, count) = (tl.waiting_from.take(), std::mem::take(&mut tl.waiting_count));
         for &slot in &topic.channels {
@@ -280,7 +290,7 @@ impl Shard {
             if let Some(cursor) = channel.cursor.and_then(|id| tl.log.cursors().cursor(id)) {
                 // After a crash a channel may have finished some of them.
                 let count = cursor.unfinished_count(tl.settled) - cursor.unfinished_count(from);
-                channel.counts.put += count;
+                channel.receive(now.time, (count, count * mean_bytes), &mut self.deadlines);
                 channel.fall_behind(from, count);
                 super::publish::mark_ready(&mut self.dirty_channels, slot, channel);
             } else {
@@ -292,6 +302,9 @@ impl Shard {
             tl.hand_up_to(tl.settled);
         }
         self.mark_log(index);
+        if self.topics[index as usize].as_ref().is_some_and(|topic| topic.watch.drops_oldest) {
+            self.make_way(index);
+        }
     }
 
     /// Refuses publishes whose records will not be covered: those that end above a sequence.
@@ -306,7 +319,9 @@ impl Shard {
             };
             let count = if pending.is_in_memory { pending.count as usize } else { 0 };
             let reply_to = pending.reply_to;
-            tl.pending.pop_back();
+            if let Some(pending) = tl.pending.pop_back() {
+                tl.note_settled(&pending);
+            }
             let kept = tl.pending_slots.len() - count;
             for slot in tl.pending_slots.drain(kept..) {
                 self.store.release(slot);
@@ -446,7 +461,7 @@ impl LogKeys {
 
 impl Put<'_> {
     /// Bytes of the bodies.
-    fn body_bytes(&self) -> u64 {
+    pub(super) fn body_bytes(&self) -> u64 {
         let bytes = self.body.as_bytes().len() as u64;
         match self.kind {
             PublishKind::Mpub => bytes - 4 * u64::from(self.count),

@@ -6,6 +6,7 @@
 //! runs the other way: everybody forgets the topic, and only then does its home drop it.
 
 use super::admin::{ShardIndex, TopicId};
+use super::policy::Cap;
 use super::session::SessionKey;
 use crate::protocol::command::PublishKind;
 use crate::protocol::error::{EXITING, ProtocolError};
@@ -139,6 +140,8 @@ pub enum Refusal {
     Draining,
     /// The topic or one of its channels holds `--mem-queue-size` messages.
     QueueFull,
+    /// It, or one of its channels, may hold no more.
+    CapReached(Cap),
     /// The daemon's memory budget is used up.
     OverBudget,
     /// The daemon holds as many topics as it may.
@@ -160,6 +163,7 @@ impl Refusal {
         match self {
             Self::Exiting | Self::Draining => EXITING.into(),
             Self::QueueFull => "memory queue full".into(),
+            Self::CapReached(cap) => cap.to_string().into(),
             Self::OverBudget => OverBudget::REASON.into(),
             Self::TooManyTopics => "too many topics".into(),
             Self::Disk(error) => format!("write to the topic's log: {error}").into(),

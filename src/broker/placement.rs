@@ -7,6 +7,7 @@
 use super::action::{Action, Notice};
 use super::admin::{AdminReply, REGISTRAR, ShardIndex, TopicId};
 use super::mail::{Mail, Refusal};
+use super::policy::Policy;
 use super::registry::Stage;
 use super::session::{Input, Parked, SessionKey};
 use super::shard::Shard;
@@ -66,6 +67,11 @@ impl Shard {
     /// Parks a command until its topic has a place, and asks for one.
     pub(super) fn await_place(&mut self, now: Now, index: u32, name: TopicName, parked: Parked) {
         let key = self.park(index, parked, Input::Waiting);
+        self.ask_place(now, name, key);
+    }
+
+    /// Asks for the place of a topic, unless somebody has; who asked is [retried](Self::retry).
+    pub(super) fn ask_place(&mut self, now: Now, name: TopicName, key: SessionKey) {
         let waiting = self.placement.waiting.entry(name).or_default();
         waiting.push(key);
         if waiting.len() > 1 {
@@ -97,7 +103,7 @@ impl Shard {
         };
         self.under_way(id).afterwards.push(asker);
         if home == self.config.index {
-            self.create_topic(id, name);
+            self.create_topic(now, id, name);
             self.topic_created(now, id);
         } else {
             self.outboxes[usize::from(home)].push(Mail::Create { id, name });
@@ -132,6 +138,9 @@ impl Shard {
     /// The topic cannot be created: whoever waited for it here is refused.
     pub(super) fn place_refused(&mut self, name: TopicName) {
         for key in self.placement.waiting.remove(&name).unwrap_or_default() {
+            if key == SessionKey::DEAD_LETTERS {
+                self.dead_letters_unplaced();
+            }
             let Some(session) = self.session_mut(key) else { continue };
             if session.input == Input::Closed {
                 continue;
@@ -151,7 +160,7 @@ impl Shard {
     }
 
     /// Home: makes the topic.
-    pub(super) fn create_topic(&mut self, id: TopicId, name: TopicName) {
+    pub(super) fn create_topic(&mut self, now: Now, id: TopicId, name: TopicName) {
         self.registry.learn(id, name, self.config.index);
         let index = id.index as usize;
         if index >= self.topics.len() {
@@ -160,6 +169,7 @@ impl Shard {
         let mut topic = Topic::new(id, name, self.config.node, self.config.durability);
         topic.starting = self.new_topics_wait;
         self.topics[index] = Some(Box::new(topic));
+        self.govern_topic(now, id.index, Policy::default());
         if self.is_loading && !name.is_ephemeral() {
             self.actions.push(Action::FindLog { topic: id, name });
         }
@@ -223,6 +233,9 @@ impl Shard {
         }
         let Some(mut topic) = self.topics[id.index as usize].take() else { return };
         self.actions.push(Action::Notice(Notice::TopicDeleting(topic.name)));
+        if let Some(governed) = topic.governed.take() {
+            self.deadlines.remove(governed.timer);
+        }
         if let Some(log) = topic.log.take() {
             self.drop_log(id, topic.name, *log);
         }

@@ -4,7 +4,7 @@ use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
 use super::mail::{Mail, PublishAnswer};
 use super::placement::Asker;
-use super::session::Input;
+use super::session::{Input, SessionKey};
 use super::shard::Shard;
 use super::time::Now;
 
@@ -24,7 +24,7 @@ impl Shard {
             }
             Mail::Unplaced { name } => self.place_refused(name),
             Mail::Create { id, name } => {
-                self.create_topic(id, name);
+                self.create_topic(now, id, name);
                 self.outboxes[usize::from(from)].push(Mail::Created { id });
                 self.place_known(now, name);
             }
@@ -68,6 +68,9 @@ impl Shard {
 
     /// A publish of a session has ended.
     pub(super) fn resolve_answer(&mut self, answer: PublishAnswer) {
+        if answer.session == SessionKey::DEAD_LETTERS {
+            return self.dead_letter_answered(&answer);
+        }
         let PublishAnswer { session: key, ticket, outcome } = answer;
         let Some(session) = self.session_mut(key) else { return };
         let was_full = !session.may_read();

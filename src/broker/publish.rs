@@ -119,8 +119,13 @@ impl Shard {
         put: Put<'a>,
         reply_to: impl FnOnce(&mut Self) -> ReplyTo,
     ) -> Result<Taken, NotTaken<'a>> {
-        if self.topic_mut(id).is_none() {
+        let Some(topic) = self.topic_mut(id) else {
             return Err(self.refuse_put(put, Refusal::Exiting));
+        };
+        if topic.watch.has_caps
+            && let Some(refusal) = self.cap_reached(now, id.index, &put)
+        {
+            return Err(self.refuse_put(put, refusal));
         }
         if self.is_draining {
             return Err(self.refuse_put(put, Refusal::Draining));
@@ -220,8 +225,12 @@ impl Shard {
             }
             let Some(Waiting { message, delay_ms }) = topic.queue.pop_front() else {
                 topic.queue = VecDeque::new();
-                return self.flow_from_log(topic_index);
+                return self.flow_from_log(now, topic_index);
             };
+            if let Some(governed) = topic.governed.as_deref_mut() {
+                let bytes = self.store.message(message).body_bytes() as u64;
+                governed.bytes = governed.bytes.saturating_sub(bytes);
+            }
             let others = topic.channels.len() - 1;
             self.store.retain(message, u32::try_from(others).expect("CHANNELS_MAX is below 2^32"));
             self.slots.push(message);
@@ -254,7 +263,7 @@ impl Shard {
         self.held_back.iter().any(|(_, home)| self.has_room(*home))
     }
 
-    fn has_room(&self, home: ShardIndex) -> bool {
+    pub(super) fn has_room(&self, home: ShardIndex) -> bool {
         self.outboxes[usize::from(home)].len() < OUTBOX_MAX
     }
 
@@ -403,10 +412,13 @@ impl Shard {
         let topic = self.topics[topic_index as usize].as_mut().expect("the topic is alive");
         let slots = &self.slots;
         let first = slots.first().map_or(0, |slot| self.store.sequence(*slot));
+        let body_bytes = |slot: &MessageSlot| self.store.message(*slot).body_bytes() as u64;
+        let bytes =
+            if topic.watch.counts_bytes { slots.iter().map(body_bytes).sum::<u64>() } else { 0 };
         if topic.flows() {
             for &index in &topic.channels {
                 let channel = &mut self.channels[index as usize];
-                channel.counts.put += slots.len() as u64;
+                channel.receive(now.time, (slots.len() as u64, bytes), &mut self.deadlines);
                 let is_full = delay_ms == 0 && channel.ready.len() >= limit;
                 let reads = channel.behind.is_some() || is_full;
                 if first > 0 && reads && channel.cursor.is_some() {
@@ -440,7 +452,10 @@ impl Shard {
                     channel.ready.extend(kept.iter().map(entry));
                 }
                 channel.counts.discarded += dropped.len() as u64;
-                dropped.iter().for_each(|message| self.store.release(*message));
+                for message in dropped {
+                    channel.let_go(self.store.message(*message));
+                    self.store.release(*message);
+                }
                 mark_ready(&mut self.dirty_channels, index, channel);
             }
         } else {
@@ -449,8 +464,13 @@ impl Shard {
             let (kept, dropped) = slots.split_at(room);
             topic.queue.extend(kept.iter().map(|message| Waiting { message: *message, delay_ms }));
             dropped.iter().for_each(|message| self.store.release(*message));
+            topic.receive(now.time, bytes, &mut self.deadlines);
         }
+        let drops_oldest = topic.watch.drops_oldest;
         self.slots.clear();
+        if drops_oldest {
+            self.make_way(topic_index);
+        }
     }
 
     /// A publish that has to wait.

@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::admin::{REGISTRAR, TopicId};
+use super::governed::mean_bytes;
 use super::mail::{Mail, Refusal};
 use super::shard::Shard;
 use super::time::Now;
@@ -57,17 +58,21 @@ impl Shard {
             } else if let Some(own) = tl.log.cursors().cursor(tl.own) {
                 tl.waiting_count = own.unfinished_count(tl.settled);
                 tl.waiting_from = (tl.waiting_count > 0).then_some(tl.handed);
+                if let Some(governed) = topic.governed.as_deref_mut() {
+                    governed.bytes += tl.waiting_count * mean_bytes(tl);
+                }
             }
             for slot in slots {
-                self.take_up(id.index, slot);
+                self.take_up(now, id.index, slot);
             }
+            self.sweep_topic_at(id.index, now.time);
             self.mark_log(id.index);
             self.flow(now, id.index);
         }
     }
 
     /// A channel goes on where its cursor is.
-    fn take_up(&mut self, index: u32, slot: u32) {
+    fn take_up(&mut self, now: Now, index: u32, slot: u32) {
         let topic = self.topics[index as usize].as_ref().expect("its channel is alive");
         let channel = &mut self.channels[slot as usize];
         let (Some(tl), Some(id)) = (topic.log.as_ref(), channel.cursor) else { return };
@@ -76,6 +81,10 @@ impl Shard {
         if count > 0 {
             channel.counts.restored += count;
             channel.fall_behind(cursor.low(), count);
+            if let Some(governed) = channel.governed.as_deref_mut() {
+                governed.bytes += count * mean_bytes(tl);
+            }
+            self.sweep_channel_at(slot, now.time);
         }
     }
 

@@ -187,6 +187,9 @@ impl Shard {
             let entry = self.in_flight.entry(index);
             Held { message: entry.message, retry: retry(entry.attempts, 0) }
         });
-        ready.chain(deferred).chain(in_flight).collect()
+        let dead = channel.governed.iter().flat_map(|governed| governed.dead.entries());
+        let dead =
+            dead.map(|entry| Held { message: entry.message, retry: retry(entry.attempts, 0) });
+        ready.chain(deferred).chain(in_flight).chain(dead).collect()
     }
 }

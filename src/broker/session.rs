@@ -32,6 +32,11 @@ pub struct SessionKey {
     pub generation: u32,
 }
 
+impl SessionKey {
+    /// No session: the shard itself publishes dead letters.
+    pub const DEAD_LETTERS: Self = Self { index: u32::MAX, generation: u32::MAX };
+}
+
 /// What may happen to the client's next command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {

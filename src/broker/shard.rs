@@ -9,6 +9,7 @@ use super::action::{Action, Notice};
 use super::admin::{ShardIndex, TopicId};
 use super::authorize::Permission;
 use super::channel::Channel;
+use super::dead_letters::Burials;
 use super::deadlines::{Deadlines, Owner, TimerId};
 use super::durability::Durability;
 use super::identify::Features;
@@ -17,6 +18,7 @@ use super::latency::LatencyConfig;
 use super::logged::LogKeys;
 use super::mail::{Mail, PublishBatch};
 use super::placement::Placement;
+use super::policy::Policies;
 use super::registry::Registry;
 use super::session::{Input, MovedSession, Negotiated, Parked, Session, SessionCounts, SessionKey};
 use super::store::{BodyPlace, MessageSlot, MessageStore};
@@ -52,6 +54,8 @@ pub struct ShardConfig {
     pub mem_queue_size: usize,
     /// `--durability`: what publishes to a topic promise unless it was created with another.
     pub durability: Durability,
+    /// What the configuration says of topics and channels.
+    pub policies: Policies,
     /// `--sync-every`: messages appended to a log before it is synced.
     pub sync_every: u64,
     /// `--sync-timeout`: the longest that appended messages wait for a sync.
@@ -128,6 +132,8 @@ pub struct Shard {
     pub(super) random: u64,
     next_generation: u32,
     pub(super) next_sequence: u64,
+    /// Dead letters on their way.
+    pub(super) burials: Burials,
 }
 
 impl Shard {
@@ -166,6 +172,7 @@ impl Shard {
             random: config.seed | 1,
             next_generation: 0,
             next_sequence: 0,
+            burials: Burials::default(),
             config,
         }
     }
@@ -276,6 +283,7 @@ impl Shard {
             match owner {
                 Owner::Session(index) => self.session_due(now, index),
                 Owner::Channel(index) => self.deferred_due(now, index),
+                Owner::Topic(index) => self.sweep_topic(now, index),
                 Owner::Logs => self.logs_due(now),
             }
         }
@@ -288,6 +296,7 @@ impl Shard {
             || !self.ended_here.is_empty()
             || !self.actions.is_empty()
             || !self.marked_logs.is_empty()
+            || self.burials.are_due()
             || self.may_release_held_back();
         if calls { Some(Time(0)) } else { self.deadlines.next() }
     }
@@ -406,6 +415,9 @@ impl Shard {
 
     /// Carries out the command that waited, and lets the session go on.
     pub(super) fn retry(&mut self, now: Now, key: SessionKey) {
+        if key == SessionKey::DEAD_LETTERS {
+            return self.dead_letters_placed();
+        }
         let Some(session) = self.session_mut(key) else { return };
         if session.input == Input::Closed {
             // It was cut while it waited; what is parked goes with it.

@@ -1,7 +1,9 @@
 //! Snapshots for `/stats`, a page at a time, so that none costs a shard more than a fraction of a
 //! millisecond.
 
-use super::admin::{ChannelStats, SessionStats, SessionsPage, TopicStats, TopicsPage};
+use super::admin::{
+    ChannelStats, GovernedStats, SessionStats, SessionsPage, TopicStats, TopicsPage,
+};
 use super::channel::Channel;
 use super::latency::{Latencies, LatencyConfig, LatencyWindow};
 use super::session::Session;
@@ -92,6 +94,15 @@ impl Shard {
             has_own_durability: topic.has_own_durability,
             log_bytes: topic.log.as_ref().map_or(0, |log| log.log.segment_bytes()),
             starting: topic.starting,
+            governed: topic.governed.as_deref().map(|governed| {
+                Box::new(GovernedStats {
+                    own: governed.own,
+                    policy: governed.policy,
+                    expired_count: governed.expired_count,
+                    dropped_count: governed.dropped_count,
+                    dead_letter_count: 0,
+                })
+            }),
             latencies: latencies(&mut all.filter_map(|found| found.latency.as_deref()))
                 .unwrap_or_default(),
             channels,
@@ -142,7 +153,7 @@ impl Channel {
     fn stats(&self) -> ChannelStats {
         ChannelStats {
             name: self.name,
-            depth: self.ready.len() as u64 + self.behind_count(),
+            depth: (self.ready.len() + self.dead_count()) as u64 + self.behind_count(),
             backend_depth: self.behind_count(),
             in_flight_count: self.in_flight.len() as u64,
             deferred_count: self.deferred.len() as u64 + self.later.count(),
@@ -152,6 +163,15 @@ impl Channel {
             delivery_counts: self.counts.delivered,
             client_count: self.consumers.len() as u64,
             paused: self.paused,
+            governed: self.governed.as_deref().map(|governed| {
+                Box::new(GovernedStats {
+                    own: governed.own,
+                    policy: governed.policy,
+                    expired_count: self.counts.expired,
+                    dropped_count: self.counts.dropped,
+                    dead_letter_count: self.counts.dead,
+                })
+            }),
             latencies: Latencies::default(),
         }
     }

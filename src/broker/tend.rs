@@ -112,6 +112,7 @@ impl Shard {
                 behind.waits = false;
             }
             super::publish::mark_ready(&mut self.dirty_channels, slot, channel);
+            self.sweep_channel_at(slot, Time(0));
         }
     }
 

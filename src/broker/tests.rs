@@ -8,6 +8,7 @@ mod cases_across;
 mod disks;
 mod invariants;
 mod overflow;
+mod policies;
 mod random;
 mod windows;
 mod world;

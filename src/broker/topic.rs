@@ -5,6 +5,7 @@
 
 use super::admin::TopicId;
 use super::durability::Durability;
+use super::governed::{GovernedTopic, Watch};
 use super::message_id::MessageIds;
 use super::store::MessageSlot;
 use super::topic_log::TopicLog;
@@ -41,6 +42,10 @@ pub struct Topic {
     pub message_count: u64,
     /// Bytes of their bodies.
     pub message_bytes: u64,
+    /// What policies hold for its own queue and need; none for most.
+    pub governed: Option<Box<GovernedTopic>>,
+    /// What its publishes have to look at for the policies of it and its channels.
+    pub watch: Watch,
 }
 
 /// A message waiting in a topic.
@@ -69,6 +74,8 @@ impl Topic {
             ids: MessageIds::new(node),
             message_count: 0,
             message_bytes: 0,
+            governed: None,
+            watch: Watch::default(),
         }
     }
 
@@ -82,10 +89,16 @@ impl Topic {
         let flows = self.flows();
         let Some(log) = self.log.as_deref_mut() else { return };
         (log.waiting_from, log.waiting_count) = (None, 0);
-        if flows || log.handed == log.settled {
-            return;
+        if !flows && log.handed < log.settled {
+            let settled = log.settled;
+            self.give_up_below(settled);
         }
-        let range = log.handed..log.settled;
+    }
+
+    /// What of its own queue is in the log below a sequence is for nobody any more.
+    pub(super) fn give_up_below(&mut self, sequence: u64) {
+        let Some(log) = self.log.as_deref_mut() else { return };
+        let range = log.handed..sequence;
         let cursors: Vec<_> = log.log.cursors().iter().map(|(id, _)| id).collect();
         for id in cursors {
             if let Some(cursor) = log.log.cursor_mut(id) {

@@ -40,6 +40,10 @@ pub struct TopicLog {
     pub waiting_count: u64,
     /// Publishes that are not covered yet, in order.
     pub pending: VecDeque<Pending>,
+    /// How many messages those are.
+    pub pending_count: u64,
+    /// Bytes of their bodies.
+    pub pending_bytes: u64,
     /// The messages of those that are in memory as well, in order; one reference each.
     pub pending_slots: VecDeque<MessageSlot>,
     /// Publishes that found the log busy, in order.
@@ -141,6 +145,8 @@ impl TopicLog {
             waiting_from: None,
             waiting_count: 0,
             pending: VecDeque::new(),
+            pending_count: 0,
+            pending_bytes: 0,
             pending_slots: VecDeque::new(),
             stalled: VecDeque::new(),
             unsaved: VecDeque::new(),
@@ -153,6 +159,19 @@ impl TopicLog {
             synced_at: Time(0),
             told: State::Healthy,
         }
+    }
+
+    /// Notes a publish that waits to be covered.
+    pub(super) fn push_pending(&mut self, pending: Pending) {
+        self.pending_count += u64::from(pending.count);
+        self.pending_bytes += pending.body_bytes;
+        self.pending.push_back(pending);
+    }
+
+    /// A publish waits no more.
+    pub(super) fn note_settled(&mut self, pending: &Pending) {
+        self.pending_count -= u64::from(pending.count);
+        self.pending_bytes -= pending.body_bytes;
     }
 
     /// Whether a pending publish is covered.

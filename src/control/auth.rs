@@ -51,9 +51,17 @@ pub struct AuthMail {
 /// The way of shards' questions to the control thread.
 pub type AuthInbox = mpsc::Sender<AuthMail>;
 
-/// A way for questions, and its end.
-pub fn questions() -> (AuthInbox, mpsc::Receiver<AuthMail>) {
-    mpsc::channel(AUTH_QUESTIONS_MAX)
+/// The auth servers with the end of the way to them.
+pub type Desk = (AuthServers, mpsc::Receiver<AuthMail>);
+
+/// The way to the auth servers that the options name, and its end; none when they name none.
+///
+/// # Errors
+/// NSQ's text, when `--tls-root-ca-file` cannot be used.
+pub fn servers(options: &Options) -> Result<(Option<AuthInbox>, Option<Desk>), String> {
+    let Some(servers) = AuthServers::new(options)? else { return Ok((None, None)) };
+    let (inbox, questions) = mpsc::channel(AUTH_QUESTIONS_MAX);
+    Ok((Some(inbox), Some((servers, questions))))
 }
 
 /// Time between two attempts to tell a shard that does not take mail.

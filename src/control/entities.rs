@@ -6,7 +6,9 @@ use super::shards::Unavailable;
 use super::state::Control;
 use crate::broker::admin::{AdminReply, AdminRequest, ChannelAction, TopicAction};
 use crate::broker::durability::Durability;
+use crate::broker::policy::Policy;
 pub(super) use crate::http::query::Parameters;
+use crate::options::{POLICY_FIELDS, set_policy};
 use crate::protocol::name::TopicName;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 
 /// Ours: nsqd ignores the parameter.
 const INVALID_DURABILITY: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_DURABILITY");
+
+const INVALID_POLICY: Fault = Fault(StatusCode::BAD_REQUEST, "INVALID_POLICY");
 
 type Shared = State<Arc<Control>>;
 
@@ -25,9 +29,13 @@ pub(super) async fn create_topic(
     let durability =
         query.value("durability").map(|bytes| String::from_utf8_lossy(bytes).parse()).transpose();
     let durability: Option<Durability> = durability.map_err(|_| INVALID_DURABILITY)?;
+    let policy = policy(&query)?;
     control.shards.create(topic).await.map_err(|Unavailable| INTERNAL_ERROR)?;
     if let Some(durability) = durability {
         act_on_topic(&control, topic, TopicAction::SetDurability(durability)).await?;
+    }
+    if !policy.is_empty() {
+        act_on_topic(&control, topic, TopicAction::SetPolicy(policy)).await?;
     }
     Ok(Reply::Empty)
 }
@@ -65,7 +73,12 @@ pub(super) async fn create_channel(
     State(control): Shared,
     Parameters(query): Parameters,
 ) -> Result<Reply, Fault> {
-    act_on_channel(&control, &query, ChannelAction::Create).await
+    let reply = act_on_channel(&control, &query, ChannelAction::Create).await?;
+    let policy = policy(&query)?;
+    if !policy.is_empty() {
+        act_on_channel(&control, &query, ChannelAction::SetPolicy(policy)).await?;
+    }
+    Ok(reply)
 }
 
 pub(super) async fn delete_channel(
@@ -96,6 +109,18 @@ pub(super) async fn unpause_channel(
     act_on_channel(&control, &query, ChannelAction::Unpause).await
 }
 
+/// What is asked for beside the name; ours, too.
+fn policy(query: &Query) -> Result<Policy, Fault> {
+    let mut policy = Policy::default();
+    for field in POLICY_FIELDS {
+        if let Some(bytes) = query.value(field) {
+            let text = String::from_utf8_lossy(bytes);
+            set_policy(&mut policy, field, &text).map_err(|_| INVALID_POLICY)?;
+        }
+    }
+    Ok(policy)
+}
+
 /// A topic whose name NSQ does not check here: an invalid one simply does not exist.
 fn existing_topic(query: &Query) -> Result<TopicName, Fault> {
     TopicName::parse(query.topic_bytes()?).map_err(|_| TOPIC_NOT_FOUND)
@@ -122,7 +147,7 @@ async fn act_on_channel(
     let (topic, channel) = query.topic_and_channel()?;
     let request = |topic, _| AdminRequest::Channel { topic, channel, action };
     let reply = outcome(control.shards.ask_home(topic, false, request).await)?;
-    if matches!(action, ChannelAction::Pause | ChannelAction::Unpause) {
+    if !matches!(action, ChannelAction::Create | ChannelAction::Delete | ChannelAction::Empty) {
         persist(control).await?;
     }
     Ok(reply)

@@ -17,7 +17,8 @@ pub use logs::{DELETED_SUFFIX, Removal, log_directory, topic_of_log};
 pub(super) use restore::restore;
 
 use super::shards::{Shards, Unavailable};
-use crate::broker::admin::{AdminReply, AdminRequest, TopicStats};
+use crate::broker::admin::{AdminReply, AdminRequest, GovernedStats, TopicStats};
+use crate::broker::policy::Policy;
 use crate::limits::{METADATA_ASKERS_MAX, METADATA_REST, METADATA_RETRY};
 use document::{Channel, Topic};
 use std::sync::Arc;
@@ -195,7 +196,21 @@ async fn gather(shards: &Shards) -> Result<Vec<Topic>, Unavailable> {
 
 fn lasting(topic: &TopicStats) -> Topic {
     let channels = topic.channels.iter().filter(|channel| !channel.name.is_ephemeral());
-    let channels = channels.map(|channel| Channel { name: channel.name, paused: channel.paused });
-    let durability = topic.has_own_durability.then_some(topic.durability);
-    Topic { name: topic.name, paused: topic.paused, durability, channels: channels.collect() }
+    let channels = channels.map(|channel| Channel {
+        name: channel.name,
+        paused: channel.paused,
+        policy: own(channel.governed.as_deref()),
+    });
+    Topic {
+        name: topic.name,
+        paused: topic.paused,
+        durability: topic.has_own_durability.then_some(topic.durability),
+        policy: own(topic.governed.as_deref()),
+        channels: channels.collect(),
+    }
+}
+
+/// What was asked for of it, and not by the configuration.
+fn own(governed: Option<&GovernedStats>) -> Policy {
+    governed.map(|governed| governed.own).unwrap_or_default()
 }

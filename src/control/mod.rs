@@ -10,6 +10,7 @@ pub mod health;
 pub mod metadata;
 pub mod shards;
 pub mod systemd;
+pub mod tokens;
 
 mod config;
 mod debug;
@@ -27,7 +28,7 @@ mod stats;
 mod tests;
 
 pub use crate::http::{HttpListener, listener};
-pub use auth::{AuthInbox, AuthMail, AuthServers};
+pub use auth::{AuthInbox, AuthMail};
 pub use shards::{ControlMail, ShardPort, Shards, Unavailable};
 pub use signals::StopSignal;
 
@@ -43,7 +44,8 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread;
-use tokio::sync::{mpsc, watch};
+use tokens::Tokens;
+use tokio::sync::watch;
 
 /// What the control thread is given.
 pub struct ControlConfig {
@@ -57,6 +59,8 @@ pub struct ControlConfig {
     pub https: Option<HttpListener>,
     /// Whose certificates SIGHUP reads again.
     pub certificates: Certificates,
+    /// Whom HTTP requests may come from; `None` for anybody.
+    pub tokens: Option<Tokens>,
     /// The TCP port clients really connect to, −1 for a unix socket.
     pub tcp_port: i32,
     /// Lets `/config/log_level` change what is logged.
@@ -72,7 +76,7 @@ pub struct ControlConfig {
     /// How the topics' logs are; the shards tell it.
     pub health: health::Health,
     /// Whom to ask what clients may do, and the shards' questions; `None` without auth servers.
-    pub auth: Option<(AuthServers, mpsc::Receiver<AuthMail>)>,
+    pub auth: Option<auth::Desk>,
     /// Called once, on the control thread, when the shards have what was in the file and it has
     /// been written again: clients may come. With an error, NSQ's text of it, the thread ends.
     pub on_ready: Box<dyn FnOnce(Result<(), String>) + Send>,
@@ -176,12 +180,12 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     let stop = orders.close_http.clone();
     let http = config.http.map(|listener| {
         tracing::info!("HTTP: listening on {}", listener.address());
-        let router = routes::plain_router(Arc::clone(&control));
+        let router = routes::plain_router(Arc::clone(&control), config.tokens.clone());
         tokio::spawn(connections::serve(listener, router, stop.clone()))
     });
     let https = config.https.map(|listener| {
         tracing::info!("HTTPS: listening on {}", listener.address());
-        let router = routes::router(Arc::clone(&control));
+        let router = routes::router(Arc::clone(&control), config.tokens.clone());
         let tls = config.certificates.offered();
         tokio::spawn(connections::serve_tls(listener, tls, router, stop.clone()))
     });
@@ -197,7 +201,10 @@ async fn serve(config: ControlConfig, mut signals: signals::Signals, mut orders:
     let announcer = tokio::spawn(announcer.run(orders.withdraw.clone()));
     let statsd = tokio::spawn(stats::statsd::push(Arc::clone(&control), orders.close_http.clone()));
     let mut on_stop = config.on_stop;
-    let on_hang_up = || hang_up(&config.log_file, &config.certificates, &control);
+    let on_hang_up = || {
+        hang_up(&config.log_file, &config.certificates, &control);
+        config.tokens.iter().for_each(Tokens::read_again);
+    };
     loop {
         tokio::select! {
             signal = signals.until_stop(on_hang_up) => on_stop(signal),

@@ -106,6 +106,8 @@ async fn publish(
     };
     match control.shards.ask_home(topic, true, request).await {
         Ok(AdminReply::Done) => Ok(Reply::Text("OK".to_owned())),
+        // No line in the log: it may be one for each message.
+        Ok(AdminReply::Full(cap)) => Err(Fault(StatusCode::SERVICE_UNAVAILABLE, cap)),
         Ok(AdminReply::Refused(reason)) => {
             tracing::error!("TOPIC({topic}): failed to publish over HTTP - {reason}");
             Err(EXITING)

@@ -2,11 +2,14 @@
 
 use super::response::Reply;
 use super::state::Control;
+use super::tokens::Tokens;
 use super::{config, debug, entities, node, publish, stats};
 use crate::http::routes::{self, route, unlogged};
 use crate::options::TlsRequired;
 use axum::Router;
+use axum::extract::Request;
 use axum::http::Method;
+use axum::middleware::{self, Next};
 use axum::routing::{get, post, put};
 use std::sync::Arc;
 
@@ -45,15 +48,18 @@ static ROUTES: [Route; 29] = [
 ];
 
 /// What is served without TLS: everything, or one answer to all, as `--tls-required` says.
-pub(super) fn plain_router(control: Arc<Control>) -> Router {
+pub(super) fn plain_router(control: Arc<Control>, tokens: Option<Tokens>) -> Router {
     if control.options.borrow().tls_required != TlsRequired::Yes {
-        return router(control);
+        return router(control, tokens);
     }
     let https_port = control.ports.https;
     Router::new().fallback(async move || Reply::TlsRequired { https_port })
 }
 
-/// The whole HTTP API.
-pub(super) fn router(control: Arc<Control>) -> Router {
-    routes::router(&ROUTES, control)
+/// The whole HTTP API, for those whom tokens let pass.
+pub(super) fn router(control: Arc<Control>, tokens: Option<Tokens>) -> Router {
+    let router = routes::router(&ROUTES, control);
+    let Some(tokens) = tokens else { return router };
+    let guard = move |request: Request, next: Next| tokens.clone().guard(request, next);
+    router.layer(middleware::from_fn(guard))
 }

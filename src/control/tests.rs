@@ -48,6 +48,7 @@ impl Daemon {
             options,
             shards: ports,
             http: Some(http),
+            tokens: None,
             tcp_port: 4150,
             auth: None,
             log_filter: None,

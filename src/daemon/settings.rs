@@ -33,6 +33,7 @@ pub(super) fn shard_config(options: &Options, index: usize) -> ShardConfig {
         seed: RandomState::new().hash_one(index),
         mem_queue_size: options.mem_queue_size,
         durability: options.durability,
+        policies: options.declared.policies(),
         sync_every: options.sync_every.max(1),
         sync_timeout: span(options.sync_timeout),
         log_options: log_options(options),

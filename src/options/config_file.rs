@@ -12,22 +12,31 @@ use toml::Value;
 /// Options that only the command line has.
 const COMMAND_LINE_ONLY: [&str; 4] = ["config", "version", "verbose", "worker_id"];
 
-/// Reads a file into `--name=value` flags, each of which clap will accept. Unknown keys are
+/// Reads a file.
+///
+/// # Errors
+/// An [`Exit`] that names the file.
+pub(super) fn read(command: &clap::Command, path: &str) -> Result<toml::Table, Exit> {
+    let text = super::read_file(path).map_err(|reason| unreadable(command, path, &reason))?;
+    text.parse()
+        .map_err(|error: toml::de::Error| unreadable(command, path, error.to_string().trim_end()))
+}
+
+/// A file that cannot be used.
+pub(super) fn unreadable(command: &clap::Command, path: &str, reason: &str) -> Exit {
+    let message = format!("failed to load config file {path} - {reason}");
+    Exit::fatal(command.get_name(), &message)
+}
+
+/// What a file says, as `--name=value` flags, each of which clap will accept. Unknown keys are
 /// ignored, as NSQ does.
 ///
 /// # Errors
-/// An [`Exit`] that names the file, or the key and what is wrong with its value.
-pub(super) fn flags(command: &clap::Command, path: &str) -> Result<Vec<String>, Exit> {
+/// An [`Exit`] that names the key and what is wrong with its value.
+pub(super) fn flags(command: &clap::Command, file: &toml::Table) -> Result<Vec<String>, Exit> {
     let program = command.get_name();
-    let unreadable = |reason: &str| {
-        Exit::fatal(program, &format!("failed to load config file {path} - {reason}"))
-    };
-    let text = super::read_file(path).map_err(|reason| unreadable(&reason))?;
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| unreadable(error.to_string().trim_end()))?;
-
     let mut flags = Vec::new();
-    for (key, value) in &table {
+    for (key, value) in file {
         let known = command.get_arguments().find(|known| known.get_id() == key.as_str());
         let Some(known) = known.filter(|_| !COMMAND_LINE_ONLY.contains(&key.as_str())) else {
             continue;

@@ -3,6 +3,7 @@
 //! A field's name is its key in the configuration file and in `/config/:opt`; its flag has the
 //! same name with dashes, unless `long` says otherwise.
 
+use super::declared::Declared;
 use super::defaults;
 use super::value::{
     IoDriver, TlsRequired, TlsVersion, as_nanoseconds, boolean, integer, io_driver, log_format,
@@ -83,6 +84,11 @@ pub struct Options {
     /// where the HTTPS API listens, once there is a certificate
     #[arg(long, default_value = "0.0.0.0:4152")]
     pub https_address: String,
+    /// file with tokens that HTTP requests must bring: lines of a role (read, publish, admin) and a
+    /// token
+    #[arg(long, default_value = "")]
+    #[arg(help_heading = OURS)]
+    pub http_token_file: String,
     /// address that lookups hand out for this node (default: the host name)
     #[arg(long, default_value_t = defaults::hostname())]
     pub broadcast_address: String,
@@ -247,6 +253,10 @@ pub struct Options {
     #[arg(long)]
     pub enable_experiment: Vec<String>,
 
+    /// topics and policies of the configuration file
+    #[arg(skip)]
+    #[serde(skip)]
+    pub declared: Declared,
     /// what to warn of once logging has begun: options that have no effect
     #[arg(skip)]
     #[serde(skip)]

@@ -348,6 +348,19 @@ impl EventLoop {
         self.mailboxes.has_mail()
     }
 
+    /// The daemon ends: takes what other shards have mailed, but no more clients.
+    pub(super) fn take_broker_mail(&mut self) {
+        let mut arrivals = Vec::new();
+        self.mailboxes.drain(MAIL_PER_TURN, |from, mail| arrivals.push((from, mail)));
+        for (from, mail) in arrivals {
+            let from = ShardIndex(u16::try_from(from).expect("at most SHARDS_MAX shards"));
+            if let ShardMail::Broker(mail) = mail {
+                self.shard.receive(self.now, from, mail);
+                self.act();
+            }
+        }
+    }
+
     /// Carries out control requests. Returns whether there may be more.
     fn take_control_mail(&mut self) -> bool {
         for _ in 0..CONTROL_MAIL_PER_TURN {
@@ -375,7 +388,7 @@ impl EventLoop {
 
     /// Moves mail from the outboxes to the mailboxes as far as there is room; the rest stays in
     /// order and is tried again next turn.
-    fn post_mail(&mut self) {
+    pub(super) fn post_mail(&mut self) {
         for (shard, outbox) in self.shard.outboxes.iter_mut().enumerate() {
             if !outbox.is_empty() {
                 let room = self.mailboxes.room(shard).min(outbox.len());

@@ -4,7 +4,7 @@
 use super::event_loop::EventLoop;
 use crate::broker::admin::TopicId;
 use crate::control::metadata::{Removal, log_directory};
-use crate::limits::{SAVING_PATIENCE, SAVING_TURN};
+use crate::limits::{DEAD_LETTERS_PATIENCE, OUTBOX_RETRY, SAVING_PATIENCE, SAVING_TURN};
 use crate::protocol::name::TopicName;
 use crate::reactor::Completion;
 use ringmain_storage::blocking::BlockingDisk;
@@ -70,6 +70,7 @@ impl EventLoop {
 
     /// No client is left: writes what has to last, and waits for the disk.
     pub(super) fn save_all(&mut self) -> io::Result<()> {
+        self.await_dead_letters()?;
         self.now = self.clock.read();
         let started = self.now;
         let (saving, leaving) = self.shard.begin_saving(started);
@@ -84,6 +85,8 @@ impl EventLoop {
             self.shard.advance_logs(self.now);
             self.act();
             self.submit_files();
+            // Others may wait for answers about their dead letters.
+            self.post_mail();
             let took_ns = self.now.time.0 - started.time.0;
             if is_done || u128::from(took_ns) > SAVING_PATIENCE.as_nanos() {
                 if !is_done {
@@ -106,6 +109,35 @@ impl EventLoop {
             tracing::error!("{lost} messages in memory are lost: the disk does not take them");
         } else if saving > 0 {
             tracing::info!("NSQ: flushed {saving} messages in memory to disk");
+        }
+        Ok(())
+    }
+}
+
+impl EventLoop {
+    /// Waits for the answers about dead letters that are on their way: what another topic has taken
+    /// must not be saved here as well. Those that were not taken are not answered any more.
+    fn await_dead_letters(&mut self) -> io::Result<()> {
+        let started = self.clock.read().time.0;
+        while self.shard.has_dead_letters_out()
+            && u128::from(self.clock.read().time.0 - started) < DEAD_LETTERS_PATIENCE.as_nanos()
+        {
+            self.now = self.clock.read();
+            self.take_broker_mail();
+            self.shard.advance_logs(self.now);
+            self.act();
+            self.submit_files();
+            self.post_mail();
+            self.reactor.enter(Some(OUTBOX_RETRY))?;
+            while let Some(completion) = self.reactor.next() {
+                match completion {
+                    Completion::File { log, completion } => {
+                        self.shard.file_completed(self.now, log, completion);
+                    }
+                    Completion::Received { chunk, .. } => self.reactor.recycle(chunk),
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }

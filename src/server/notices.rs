@@ -13,6 +13,7 @@ pub(super) fn mark(notice: &Notice, changed: &MetadataChanged) {
         Notice::LogState(..)
         | Notice::LogReport(..)
         | Notice::LogLost { .. }
+        | Notice::DeadLettersRefused { .. }
         | Notice::ClientError { .. } => return,
     };
     changed.note(if lasting { Change::Lasting } else { Change::Ephemeral });
@@ -52,6 +53,11 @@ pub(super) fn log(notice: &Notice) {
         Notice::LogReport(topic, report) => tracing::error!("TOPIC({topic}): {report}"),
         Notice::LogLost { topic, channel, count } => tracing::error!(
             "TOPIC({topic}): {count} messages for channel {channel} cannot be read from the log"
+        ),
+        Notice::DeadLettersRefused { channel, to, refusal } => tracing::error!(
+            "CHANNEL({channel}): topic {to} does not take its dead letters - {}; it keeps them and \
+             tries again",
+            refusal.reason()
         ),
         Notice::ClientError { remote_address, error } => {
             tracing::error!("[{remote_address}] - {error}");

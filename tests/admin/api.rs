@@ -194,6 +194,11 @@ fn percentiles_are_merged() {
         let text = admin.get("/api/topics/t").text();
         assert!(text.contains(r#"{"average":400,"count":40,"max":500,"min":100,"quantile":0.99}"#));
     }
+    if !is_original() {
+        let page = admin.get("/topics/t").text();
+        assert!(page.contains("100\u{202f}ns – 500\u{202f}ns"), "{page}");
+        assert!(page.contains("99 %") && page.contains("400\u{202f}ns"), "{page}");
+    }
     let alone: &Value = &topic["nodes"][0]["e2e_processing_latency"]["percentiles"][1];
     assert_eq!(alone["value"], alone["average"]);
 }

@@ -37,7 +37,8 @@ fn every_page_and_every_action() {
     };
     let cluster = Cluster::start(2, 2);
     let consumers = fill(&cluster);
-    let admin = cluster.admin(&[]);
+    // The machine may be busy.
+    let admin = cluster.admin(&["--http-client-request-timeout=60s"]);
     let nsqd = hostile_nsqd();
     let lookupd = hostile_lookupd(&[nsqd.port(), 1]);
     let lookupds = cluster.lookupds.iter().map(|lookupd| text(&lookupd.http));

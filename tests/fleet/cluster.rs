@@ -110,9 +110,11 @@ async fn play([one, two, three, four]: [Host; 4]) {
     let mut daemons = [&three, &four].map(|host| Node::start(host, NSQD, &flags));
     until("both nsqds are known to both", || lookupds.iter().all(|l| nsqds(l).len() == 2)).await;
 
-    // One channel has no consumer until the end: all of its messages are there through each kill.
+    // A channel gets what is published from its beginning on. One has no consumer until the end:
+    // all of its messages are there through each kill.
     for daemon in &daemons {
         daemon.order("/topic/create?topic=t");
+        daemon.order("/channel/create?topic=t&channel=c");
         daemon.order("/channel/create?topic=t&channel=kept");
     }
     let found = nsqds(&lookupds[0]);
@@ -154,6 +156,7 @@ async fn play([one, two, three, four]: [Host; 4]) {
     progress("messages flow with one nsqlookupd").await;
     // Whoever comes now finds everything through the other one, and so does a restarted nsqd.
     daemons[1].kill();
+    until("the consumers have noticed", connections(1)).await;
     daemons[1].start_again();
     until("the consumers have found it again", connections(2)).await;
     let late = connect("kept", &lookupds).await;
@@ -165,7 +168,7 @@ async fn play([one, two, three, four]: [Host; 4]) {
     published.stop.store(true, Ordering::Relaxed);
     let acknowledged = producing.await.expect("every error is an answer");
     for (channel, received) in [("c", &mut received), ("kept", &mut kept)] {
-        expect_all(channel, acknowledged.clone(), received).await;
+        expect_all(channel, acknowledged.clone(), received, &daemons).await;
     }
 }
 
@@ -173,6 +176,7 @@ async fn expect_all(
     channel: &str,
     mut missing: HashSet<usize>,
     received: &mut mpsc::UnboundedReceiver<usize>,
+    daemons: &[Node; 2],
 ) {
     let count = missing.len();
     let all = async {
@@ -181,8 +185,11 @@ async fn expect_all(
         }
     };
     let outcome = timeout(PATIENCE, all).await;
-    let lost = missing.len();
-    assert!(outcome.is_ok(), "{channel}: {lost} of {count} acknowledged messages are lost");
+    if outcome.is_err() {
+        daemons.iter().for_each(|daemon| eprintln!("{}", daemon.get("/stats").text()));
+        let lost = missing.len();
+        panic!("{channel}: {lost} of {count} acknowledged messages are lost");
+    }
 }
 
 #[test]

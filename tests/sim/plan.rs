@@ -7,6 +7,7 @@ use ringmain::broker::Features;
 use ringmain::broker::admin::ShardIndex;
 use ringmain::broker::durability::Durability;
 use ringmain::broker::eligible::Proximity;
+use ringmain::broker::policy::Policies;
 use ringmain::broker::session::Negotiated;
 use ringmain::broker::shard::ShardConfig;
 use ringmain::broker::time::Span;
@@ -129,6 +130,7 @@ pub(crate) fn config(shards: u16) -> ShardConfig {
         seed: 7,
         mem_queue_size: 10_000,
         durability: Durability::Overflow,
+        policies: Policies::default(),
         sync_every: 2500,
         sync_timeout: Span::from_ms(2000),
         log_options: LogOptions {

@@ -257,7 +257,10 @@ impl World {
                 assert!(self.may_be_damaged(topic), "{count} of {topic} are lost to {channel}");
                 self.auditor.discarded(channel, count);
             }
-            Notice::LogState(..) | Notice::LogReport(..) | Notice::ClientError { .. } => {}
+            Notice::LogState(..)
+            | Notice::LogReport(..)
+            | Notice::DeadLettersRefused { .. }
+            | Notice::ClientError { .. } => {}
         }
     }
 

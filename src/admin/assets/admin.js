@@ -10,7 +10,7 @@ const byId = (id) => document.getElementById(id);
 const HISTORY_MS = 5 * 60 * 1000;
 let source = null;
 let rows = new Map();
-let expected = null;
+let expected = 0;
 
 function index() {
   rows = new Map();
@@ -19,7 +19,7 @@ function index() {
     all.push(row);
     rows.set(row.dataset.k, all);
   }
-  expected = null;
+  expected = Number(body.dataset.count);
 }
 
 function pulse(state, text) {
@@ -46,9 +46,10 @@ function update(event) {
   }
   chart(event.now);
   const troubled = event.troubled;
-  pulse("live", troubled ? `Live, ${troubled} node${troubled > 1 ? "s" : ""} in trouble` : "Live");
+  if (troubled) pulse("troubled", `Live, ${troubled} node${troubled > 1 ? "s" : ""} in trouble`);
+  else pulse("live", "Live");
   // Something has come or gone: what is on the page is no longer all there is.
-  if (expected !== null && expected !== event.count) reload();
+  if (expected !== event.count) reload();
   expected = event.count;
 }
 
@@ -59,7 +60,7 @@ function watch() {
   source = new EventSource(body.dataset.live);
   source.onmessage = (message) => update(JSON.parse(message.data));
   let lost = null;
-  source.onopen = () => { clearTimeout(lost); pulse("live", "Live"); };
+  source.onopen = () => clearTimeout(lost);
   source.onerror = () => {
     // It connects again by itself, as it does every minute.
     clearTimeout(lost);
@@ -70,6 +71,7 @@ function watch() {
 
 document.addEventListener("visibilitychange", watch);
 addEventListener("pagehide", () => source?.close());
+addEventListener("pageshow", (event) => { if (event.persisted) watch(); });
 
 /* Charts: the last minutes, kept for this tab so that they survive going from page to page. */
 
@@ -137,6 +139,7 @@ async function show(url, remember) {
   const scrolled = [...document.querySelectorAll("main .scroll")].map((area) => area.scrollLeft);
   byId("main").replaceChildren(...next.getElementById("main").childNodes);
   document.title = next.title;
+  body.dataset.count = next.body.dataset.count;
   if (remember) window.history.replaceState(null, "", url);
   document.querySelectorAll("main .scroll").forEach((area, i) => {
     area.scrollLeft = scrolled[i] ?? 0;

@@ -26,6 +26,8 @@ pub(in crate::admin) struct NodeRow {
     pub(in crate::admin) stats: Option<Arc<NodeStats>>,
     /// Why it does not say more.
     pub(in crate::admin) fault: Option<String>,
+    /// Whether it has been asked and not answered yet.
+    pub(in crate::admin) is_slow: bool,
 }
 
 /// A topic of all nsqds.
@@ -33,7 +35,7 @@ pub(in crate::admin) struct NodeRow {
 pub(in crate::admin) struct TopicRow {
     pub(in crate::admin) row: Row,
     pub(in crate::admin) channels: BTreeMap<String, Row>,
-    /// The level of durability, if all nsqds name the same; empty if they differ.
+    /// The level of durability of all nsqds that have it; empty if they differ.
     pub(in crate::admin) durability: Option<String>,
     /// How many nsqds have it.
     pub(in crate::admin) nodes: usize,
@@ -150,13 +152,13 @@ impl TopicRow {
             let row = self.channels.entry(channel.channel_name.clone()).or_default();
             row.figures.add(&Figures::of_channel(channel));
         }
-        let level = topic.durability.as_deref();
-        self.durability = match (self.nodes, self.durability.take()) {
-            (0, _) => level.map(str::to_owned),
-            (_, Some(known)) if level == Some(known.as_str()) => Some(known),
-            (_, None) if level.is_none() => None,
-            _ => Some(String::new()),
-        };
+        // NSQ's own does not say so.
+        let level = topic.durability.as_deref().unwrap_or("overflow");
+        match &self.durability {
+            None => self.durability = Some(level.to_owned()),
+            Some(known) if known == level => {}
+            Some(_) => self.durability = Some(String::new()),
+        }
         self.nodes += 1;
     }
 }
@@ -200,7 +202,7 @@ mod tests {
         let producer = Producer { hostname: hostname.to_owned(), ..Producer::default() };
         let producer = Producer { broadcast_address: hostname.to_owned(), ..producer };
         let stats = stats.map(|stats| Arc::new(serde_json::from_value(stats).unwrap()));
-        NodeRow { producer, stats, fault: None }
+        NodeRow { producer, stats, fault: None, is_slow: false }
     }
 
     fn topic(messages: i64, durability: &str) -> serde_json::Value {

@@ -1,9 +1,10 @@
 //! One channel: how far behind it is on which nsqd, and who consumes it.
 
 use super::frame::{Page, Reader, Section, document};
-use super::parts::{Action, badge, badges, cells, counted, heads, order, tiles, trail};
+use super::parts::{Action, badge, badges, cells, counted, heads, latencies, order, tiles, trail};
 use super::{graphs, picture, segment};
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::figures::{Figures, count, duration_s};
 use crate::admin::live::{Picture, Row};
 use crate::admin::merge::clients_in_order;
@@ -59,11 +60,12 @@ pub(in crate::admin) async fn page(
         (delivery(&stats))
         (clients(&admin, &stats))
         (nodes(&admin, &picture, &topic, &channel))
+        (processing(&stats))
     };
     let page = Page {
         title: &format!("{channel} of {topic}"),
         section: Section::Topics,
-        live: Some(format!("topic={}&channel={}", segment(&topic), segment(&channel))),
+        live: Some((View::Channel(topic.clone(), channel.clone()), &picture)),
         warnings: &warnings,
         content,
     };
@@ -96,6 +98,14 @@ async fn whole(
     }
     whole.clients.iter_mut().for_each(|clients| clients.sort_by(clients_in_order));
     whole
+}
+
+/// How long messages take, in all and on each nsqd.
+fn processing(stats: &ChannelStats) -> Markup {
+    let nodes = stats.nodes.iter().flatten();
+    let nodes = nodes.map(|node| (node.node.as_str(), node.e2e_processing_latency.as_ref()));
+    let all = [("all nodes", stats.e2e_processing_latency.as_ref())];
+    latencies(&all.into_iter().chain(nodes).collect::<Vec<_>>())
 }
 
 fn nodes_of(picture: &Picture, topic: &str, channel: &str) -> usize {

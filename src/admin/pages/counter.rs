@@ -3,6 +3,7 @@
 use super::frame::{Page, Reader, Section, document};
 use super::picture;
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::state::Admin;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -32,7 +33,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: "Counter",
         section: Section::Counter,
-        live: Some("page=counter".to_owned()),
+        live: Some((View::Counter, &picture)),
         warnings: &picture.warnings,
         content,
     };

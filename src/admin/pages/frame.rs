@@ -2,6 +2,8 @@
 
 use crate::admin::access::Caller;
 use crate::admin::assets::{self, SCRIPT, STYLE};
+use crate::admin::events::View;
+use crate::admin::live::Picture;
 use crate::admin::state::Admin;
 use crate::options::VERSION;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue, VARY};
@@ -14,8 +16,8 @@ pub(super) struct Page<'a> {
     pub(super) title: &'a str,
     /// The entry of the navigation it belongs to.
     pub(super) section: Section,
-    /// What keeps it up to date, if anything does: the query of `/live`.
-    pub(super) live: Option<String>,
+    /// What keeps it up to date, if anything does, and what it was made of.
+    pub(super) live: Option<(View, &'a Picture)>,
     pub(super) warnings: &'a [String],
     pub(super) content: Markup,
 }
@@ -61,12 +63,14 @@ impl Reader {
 
 /// Makes a whole document of a page.
 pub(super) fn document(admin: &Admin, reader: &Reader, page: &Page<'_>) -> Response {
-    let live = page.live.as_ref().map(|query| admin.path(&format!("/live?{query}")));
+    let live = page.live.as_ref();
+    let query = live.map(|(view, _)| admin.path(&format!("/live?{}", view.query())));
+    let count = live.map(|(view, picture)| view.count_in(picture));
     let document = html! {
         (DOCTYPE)
         html lang="en" data-theme=[reader.theme] {
             (head(admin, page.title))
-            body data-base=(admin.path("")) data-live=[live] {
+            body data-base=(admin.path("")) data-live=[query] data-count=[count] {
                 a.skip href="#main" { "Skip to content" }
                 (banner(admin, page.section))
                 main #main tabindex="-1" {
@@ -136,7 +140,7 @@ pub(super) fn warnings(warnings: &[String]) -> Markup {
 }
 
 /// A client's text without what only its library has to say.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let cut = text.replace("client error (Connect): tcp connect error: ", "");
     let cut = cut.replace("client error (Connect): ", "");
     cut.split(" (os error").next().unwrap_or_default().to_owned()

@@ -48,9 +48,12 @@ impl Wanted {
         let mut rows: Vec<_> =
             rows.filter(|(name, _)| name.to_lowercase().contains(&find)).collect();
         rows.sort_by(|(a, x), (b, y)| {
-            let order = by_column(&self.sort, figures(x), figures(y)).then_with(|| b.cmp(a));
-            let order = if self.sort == "name" { a.cmp(b) } else { order };
-            if self.descending { order.reverse() } else { order }
+            let order = match self.sort.as_str() {
+                "name" => a.cmp(b),
+                column => by_column(column, figures(x), figures(y)),
+            };
+            let order = if self.descending { order.reverse() } else { order };
+            order.then_with(|| a.cmp(b))
         });
         let found = rows.len();
         let from = self.page.saturating_mul(self.rows).min(found);

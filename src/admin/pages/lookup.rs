@@ -1,6 +1,6 @@
 //! The nsqlookupds: which there are, what they list that no nsqd has, and making topics.
 
-use super::frame::{Page, Reader, Section, document};
+use super::frame::{Page, Reader, Section, document, short};
 use super::parts::Action;
 use super::segment;
 use crate::admin::access::Caller;
@@ -98,7 +98,11 @@ fn list(states: &[(String, Result<String, String>)]) -> Markup {
                                     td { span.badge.good { "ok" } } td { (version) }
                                 },
                                 Err(fault) => {
-                                    td { span.badge.bad { "no answer" } p.bad { (fault) } } td {}
+                                    td {
+                                        span.badge.bad { "no answer" }
+                                        p.bad { (short(fault)) }
+                                    }
+                                    td {}
                                 },
                             }
                         }

@@ -6,9 +6,10 @@ use super::list::Wanted;
 use super::nodes::state;
 use super::parts::{badges, cells, tiles, trail};
 use super::topic::tombstone;
-use super::{graphs, picture, segment};
+use super::{graphs, picture};
 use crate::admin::access::Caller;
 use crate::admin::cluster::stats_target;
+use crate::admin::events::View;
 use crate::admin::figures::{Figures, bytes, duration_s};
 use crate::admin::live::NodeRow;
 use crate::admin::model::{ClientStats, TopicStats};
@@ -72,7 +73,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: &address,
         section: Section::Nodes,
-        live: Some(format!("node={}", segment(&address))),
+        live: Some((View::Node(address.clone()), &picture)),
         warnings: &picture.warnings,
         content,
     };

@@ -1,9 +1,10 @@
 //! The nsqds: which there are, and how they are.
 
-use super::frame::{Page, Reader, Section, document};
+use super::frame::{Page, Reader, Section, document, short};
 use super::parts::{badge, cells, heads, tiles};
 use super::picture;
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::live::NodeRow;
 use crate::admin::state::Admin;
 use axum::extract::State;
@@ -56,7 +57,7 @@ pub(in crate::admin) async fn page(
     let page = Page {
         title: "Nodes",
         section: Section::Nodes,
-        live: Some("page=nodes".to_owned()),
+        live: Some((View::Nodes, &picture)),
         warnings: &picture.warnings,
         content,
     };
@@ -70,7 +71,7 @@ fn row(admin: &Admin, node: &NodeRow, lookupds: usize, names: &[&str]) -> Markup
     let topics = producer.topics.as_deref().unwrap_or_default();
     let tombstoned = topics.iter().filter(|topic| topic.tombstoned).count();
     html! {
-        tr data-k={ "n:" (address) } .is-down[node.stats.is_none()] {
+        tr data-k={ "n:" (address) } .is-down[node.fault.is_some()] {
             th scope="row" {
                 a href=(admin.node_path(&address)) { (address) }
                 " " span.muted { (producer.hostname) }
@@ -101,10 +102,14 @@ fn row(admin: &Admin, node: &NodeRow, lookupds: usize, names: &[&str]) -> Markup
 /// How an nsqd is, in a word, and why if it is not well.
 pub(super) fn state(node: &NodeRow) -> Markup {
     html! {
-        @match (node.trouble(), &node.stats) {
+        @match (node.trouble(), &node.fault) {
+            (None, _) if node.is_slow => span.badge.warn { "slow" },
             (None, _) => span.badge.good { "ok" },
-            (Some(trouble), None) => { span.badge.bad { "no answer" } p.bad { (trouble) } },
-            (Some(trouble), Some(_)) => { span.badge.bad { "not well" } p.bad { (trouble) } },
+            (Some(trouble), Some(_)) => {
+                span.badge.bad { "no answer" }
+                p.bad { (short(trouble)) }
+            },
+            (Some(trouble), None) => { span.badge.bad { "not well" } p.bad { (trouble) } },
         }
     }
 }

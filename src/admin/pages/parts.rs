@@ -1,6 +1,7 @@
 //! Pieces that several pages are made of.
 
-use crate::admin::figures::Figures;
+use crate::admin::figures::{Figures, NONE, time_ns};
+use crate::admin::model::{Latency, Percentile};
 use maud::{Markup, html};
 
 /// One number of the head of a page, with a chart of its last minutes.
@@ -26,6 +27,63 @@ pub(super) fn cells(figures: &Figures, names: &[&str]) -> Markup {
         @for name in names {
             @let text = text(name);
             td.n.zero[text == "0"] data-f=(name) { (text) }
+        }
+    }
+}
+
+/// Times from publish to FIN, where nsqds are told to measure them: of each percentile the average
+/// over nsqds, and the extremes where there are several.
+pub(super) fn latencies(rows: &[(&str, Option<&Latency>)]) -> Markup {
+    let of = |latency: Option<&Latency>| {
+        latency.and_then(|latency| latency.percentiles.clone()).unwrap_or_default()
+    };
+    let widest = rows.iter().map(|(_, latency)| of(*latency)).max_by_key(Vec::len);
+    let quantiles: Vec<f64> = widest.into_iter().flatten().map(|p| p.quantile).collect();
+    #[expect(clippy::float_cmp, reason = "quantiles are what was configured")]
+    let find = |latency: Option<&Latency>, quantile: f64| {
+        of(latency).into_iter().find(|percentile| percentile.quantile == quantile)
+    };
+    html! {
+        @if !quantiles.is_empty() {
+            section {
+                h2 { "Processing time " span.count { "publish to finish" } }
+                div.scroll tabindex="0" role="region" aria-label="Processing time" {
+                    table.list {
+                        thead {
+                            tr {
+                                th scope="col" { "Of" }
+                                @for quantile in &quantiles {
+                                    th.n scope="col" { (format!("{} %", quantile * 100.0)) }
+                                }
+                            }
+                        }
+                        tbody {
+                            @for (name, latency) in rows {
+                                tr {
+                                    th scope="row" { (name) }
+                                    @for quantile in &quantiles {
+                                        td.n { (percentile(find(*latency, *quantile))) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn percentile(percentile: Option<Percentile>) -> Markup {
+    html! {
+        @match percentile.filter(|percentile| percentile.count > 0.0) {
+            None => (NONE),
+            Some(p) => {
+                @if p.min < p.max {
+                    span.muted { (time_ns(p.min)) " – " (time_ns(p.max)) "  " }
+                }
+                (time_ns(p.average))
+            },
         }
     }
 }

@@ -1,11 +1,13 @@
 //! One topic: where it is, and who reads it.
 
-use super::frame::{Page, Reader, Section, document};
-use super::parts::{Action, badges, cells, counted, heads, order, tiles, trail};
+use super::frame::{Page, Reader, Section, document, short};
+use super::parts::{Action, badges, cells, counted, heads, latencies, order, tiles, trail};
 use super::{graphs, picture, segment};
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::figures::{Figures, count};
 use crate::admin::live::{Picture, TopicRow};
+use crate::admin::model::TopicStats;
 use crate::admin::state::Admin;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -70,11 +72,12 @@ pub(in crate::admin) async fn page(
         (graphs::of_topic(&admin, &topic))
         (channels(&admin, &topic, row))
         (nodes(&admin, &reader, &picture, &topic))
+        (processing(&picture, &topic))
     };
     let page = Page {
         title: &topic,
         section: Section::Topics,
-        live: Some(format!("topic={}", segment(&topic))),
+        live: Some((View::Topic(topic.clone()), &picture)),
         warnings: &picture.warnings,
         content,
     };
@@ -179,7 +182,7 @@ fn nodes(admin: &Admin, reader: &Reader, picture: &Picture, topic: &str) -> Mark
                                     " " span.muted { (node.producer.hostname) }
                                     (badges("", stats.durability.as_deref()))
                                     @if let Some(trouble) = node.trouble() {
-                                        p.bad { (trouble) }
+                                        p.bad { (short(trouble)) }
                                     }
                                 }
                                 (cells(&figures, &names))
@@ -194,6 +197,17 @@ fn nodes(admin: &Admin, reader: &Reader, picture: &Picture, topic: &str) -> Mark
             }
         }
     }
+}
+
+/// How long messages take, in all and in each channel.
+fn processing(picture: &Picture, topic: &str) -> Markup {
+    let mut whole = TopicStats::of_all(topic);
+    picture.of_topic(topic).for_each(|(_, stats)| whole.add(stats.clone()));
+    let channels = whole.channels.iter().flatten();
+    let channels = channels
+        .map(|channel| (channel.channel_name.as_str(), channel.e2e_processing_latency.as_ref()));
+    let all = [("all channels", whole.e2e_processing_latency.as_ref())];
+    latencies(&all.into_iter().chain(channels).collect::<Vec<_>>())
 }
 
 /// Hides a topic of one nsqd from consumers, and deletes it there.

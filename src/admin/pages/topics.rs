@@ -5,6 +5,7 @@ use super::list::Wanted;
 use super::parts::{badges, cells, tiles};
 use super::picture;
 use crate::admin::access::Caller;
+use crate::admin::events::View;
 use crate::admin::live::TopicRow;
 use crate::admin::state::Admin;
 use crate::http::query::Parameters;
@@ -14,8 +15,8 @@ use axum::response::Response;
 use maud::{Markup, html};
 use std::sync::Arc;
 
-/// Columns beside the name.
-const COLUMNS: [(&str, &str); 9] = [
+/// Columns beside the name; the last one where nsqds tell it.
+const COLUMNS: [(&str, &str); 10] = [
     ("backlog", "Backlog"),
     ("backlog_disk", "On disk"),
     ("in_flight", "In flight"),
@@ -25,6 +26,7 @@ const COLUMNS: [(&str, &str); 9] = [
     ("timeouts", "Timeouts"),
     ("clients", "Clients"),
     ("channels", "Channels"),
+    ("log", "Log size"),
 ];
 
 pub(in crate::admin) async fn page(
@@ -61,29 +63,35 @@ pub(in crate::admin) async fn page(
         @if picture.topics.is_empty() {
             p.hint { "There are no topics. " a href=(admin.path("/lookup")) { "Create one" } "." }
         } @else {
-            (table(&admin, &wanted, &rows))
+            @let log = picture.totals.figures.log_bytes.is_some();
+            (table(&admin, &wanted, &rows, &COLUMNS[..COLUMNS.len() - usize::from(!log)]))
             (wanted.pager(rows.len(), found))
         }
     };
     let page = Page {
         title: "Topics",
         section: Section::Topics,
-        live: Some("page=topics".to_owned()),
+        live: Some((View::Topics, &picture)),
         warnings: &picture.warnings,
         content,
     };
     document(&admin, &reader, &page)
 }
 
-fn table(admin: &Admin, wanted: &Wanted, rows: &[(&str, &TopicRow)]) -> Markup {
-    let names = COLUMNS.map(|(name, _)| name);
+fn table(
+    admin: &Admin,
+    wanted: &Wanted,
+    rows: &[(&str, &TopicRow)],
+    columns: &[(&str, &str)],
+) -> Markup {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     html! {
         div.scroll tabindex="0" role="region" aria-label="Topics" {
             table.list {
                 thead {
                     tr {
                         (wanted.head("name", "Topic"))
-                        @for (name, label) in COLUMNS { (wanted.head(name, label)) }
+                        @for (name, label) in columns { (wanted.head(name, label)) }
                     }
                 }
                 tbody {

@@ -17,6 +17,8 @@ pub(super) fn check(world: &World) {
         };
         for topic in shard.topics.iter().flatten() {
             topic.queue.iter().for_each(|waiting| hold(waiting.message));
+            let pending = topic.log.iter().flat_map(|log| &log.pending_slots);
+            pending.for_each(|slot| hold(*slot));
             assert_eq!(topic.channels.len(), topic.channels_by_name.len());
             for slot in &topic.channels {
                 let channel = &shard.channels[*slot as usize];
@@ -40,6 +42,18 @@ pub(super) fn check(world: &World) {
     }
 }
 
+/// Queues with caps are within them, but for what is only known by its age.
+fn check_caps(shard: &Shard, channel: &Channel) {
+    let Some(governed) = channel.governed.as_deref() else { return };
+    let terms = &governed.terms;
+    assert!(channel.held_count() <= terms.max_messages, "{terms:?}");
+    let bodies = held(shard, channel).into_iter().map(|slot| shard.store.body(slot).len() as u64);
+    let log = shard.topics[channel.topic as usize].as_ref().and_then(|topic| topic.log.as_ref());
+    if log.is_none() {
+        assert_eq!(channel.held_bytes(), bodies.sum::<u64>(), "bytes are miscounted");
+    }
+}
+
 /// All a channel holds.
 pub(super) fn held(shard: &Shard, channel: &Channel) -> Vec<MessageSlot> {
     let ready = channel.ready.iter().map(|entry| entry.message);
@@ -48,11 +62,14 @@ pub(super) fn held(shard: &Shard, channel: &Channel) -> Vec<MessageSlot> {
         let session = &shard.sessions[*consumer as usize];
         shard.in_flight.iter(&session.in_flight).map(|entry| entry.message)
     });
-    ready.chain(deferred).chain(in_flight).collect()
+    let dead = channel.governed.iter().flat_map(|governed| governed.dead.entries());
+    let dead = dead.map(|entry| entry.message);
+    ready.chain(deferred).chain(in_flight).chain(dead).collect()
 }
 
 fn check_channel(shard: &Shard, slot: u32, channel: &Channel) {
     assert!(channel.is_conserved(), "{:?}", channel.counts);
+    check_caps(shard, channel);
     let mut in_flight = 0;
     for consumer in &channel.consumers {
         let session = &shard.sessions[*consumer as usize];
@@ -102,7 +119,7 @@ pub(super) fn check_settled(shard: &Shard) {
             let session = &shard.sessions[*index as usize];
             assert!(session.eligible, "a consumer with room is not listed");
             let name = channel.name;
-            let idle = channel.paused || channel.ready.is_empty();
+            let idle = channel.paused || channel.ready.is_empty() || channel.is_held_up();
             assert!(idle, "{name} has messages and a consumer that takes them");
         }
     }
@@ -118,5 +135,6 @@ pub(super) fn check_empty(world: &World) {
         assert!(shard.topics.iter().all(Option::is_none));
         assert!(shard.placement.is_idle(), "{:?}", shard.placement);
         assert!(shard.held_back.is_empty() && shard.ended_here.is_empty());
+        assert!(!shard.burials.are_due() && !shard.burials.are_under_way());
     }
 }

@@ -4,7 +4,7 @@ use super::world::{Frame, World, publish, publish_all, publish_deferred, topic};
 use crate::broker::durability::Durability;
 use crate::broker::shard::ShardConfig;
 
-fn spilling(mem_queue_size: usize) -> impl Fn(&mut ShardConfig) {
+pub(super) fn spilling(mem_queue_size: usize) -> impl Fn(&mut ShardConfig) {
     move |config| {
         config.durability = Durability::Overflow;
         config.mem_queue_size = mem_queue_size;
@@ -15,15 +15,15 @@ fn at(level: Durability) -> impl Fn(&mut ShardConfig) {
     move |config| config.durability = level
 }
 
-fn ok() -> Frame {
+pub(super) fn ok() -> Frame {
     Frame::Response("OK".into())
 }
 
-fn bodies(range: std::ops::Range<u32>) -> Vec<Vec<u8>> {
+pub(super) fn bodies(range: std::ops::Range<u32>) -> Vec<Vec<u8>> {
     range.map(|number| format!("body {number}").into_bytes()).collect()
 }
 
-fn messages(frames: &[Frame]) -> Vec<(String, u16, Vec<u8>)> {
+pub(super) fn messages(frames: &[Frame]) -> Vec<(String, u16, Vec<u8>)> {
     let message = |frame: &Frame| match frame {
         Frame::Message { id, attempts, body } => Some((id.clone(), *attempts, body.clone())),
         _ => None,
@@ -32,7 +32,7 @@ fn messages(frames: &[Frame]) -> Vec<(String, u16, Vec<u8>)> {
 }
 
 /// Takes everything a channel has, finishing each message, and gives the bodies in order.
-fn drain(world: &mut World, consumer: usize) -> Vec<Vec<u8>> {
+pub(super) fn drain(world: &mut World, consumer: usize) -> Vec<Vec<u8>> {
     let mut drained = Vec::new();
     let mut frames = world.ask(consumer, "RDY 10\n");
     loop {

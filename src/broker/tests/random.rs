@@ -12,7 +12,7 @@ use std::collections::HashMap;
 const TOPICS: [&str; 4] = ["a", "b", "c", "e#ephemeral"];
 const CHANNELS: [&str; 4] = ["x", "y", "sampled", "z#ephemeral"];
 
-type Step = (u8, u16, u16);
+pub(super) type Step = (u8, u16, u16);
 
 #[derive(Default)]
 struct Run {
@@ -186,6 +186,11 @@ fn run(shards: u16, mem_queue_size: usize, budget_bytes: usize, steps: Vec<Step>
         config.budget_bytes = budget_bytes;
     });
     world.auditor.on = true;
+    run_in(world, steps)
+}
+
+/// Runs the steps and lets everything settle.
+pub(super) fn run_in(mut world: World, steps: Vec<Step>) -> World {
     let mut run = Run::default();
     for step in steps {
         run.step(&mut world, step);
@@ -200,14 +205,19 @@ fn run(shards: u16, mem_queue_size: usize, budget_bytes: usize, steps: Vec<Step>
 }
 
 /// Everything ends: nothing may be left.
-fn end(mut world: World) {
+pub(super) fn end(mut world: World) {
     for client in 0..world.clients.len() {
         world.disconnect(client);
     }
     world.settle();
-    for name in TOPICS {
-        world.delete_topic(name);
+    let alive = world.shards.iter().flat_map(|shard| shard.topics.iter().flatten());
+    let names: Vec<_> = alive.map(|topic| topic.name).collect();
+    for name in names {
+        world.delete_topic(name.as_str());
     }
+    // A log was looked after.
+    world.pass_ms(5000);
+    world.settle();
     invariants::check_empty(&world);
 }
 

@@ -39,6 +39,7 @@ pub(super) fn config() -> ShardConfig {
         seed: 7,
         mem_queue_size: 10_000,
         durability: Durability::Memory,
+        policies: crate::broker::policy::Policies::default(),
         sync_every: 2500,
         sync_timeout: Span::from_ms(2000),
         log_options: ringmain_storage::log::LogOptions::default(),

@@ -1,10 +1,15 @@
 //! What `nsqd.dat` says: NSQ's JSON, to the letter.
 
 use crate::broker::durability::Durability;
+use crate::broker::policy::Policy;
+use crate::options::Declared;
 use crate::options::VERSION;
 use crate::protocol::name::{ChannelName, TopicName};
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fmt::Display;
 
 /// Topics, channels and their pause states; nothing ephemeral.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub(super) struct Topic {
     pub(super) paused: bool,
     /// What was asked for of this topic; none follows the daemon.
     pub(super) durability: Option<Durability>,
+    /// What was asked for of it.
+    pub(super) policy: Policy,
     pub(super) channels: Vec<Channel>,
 }
 
@@ -28,6 +35,8 @@ pub(super) struct Topic {
 pub(super) struct Channel {
     pub(super) name: ChannelName,
     pub(super) paused: bool,
+    /// What was asked for of it.
+    pub(super) policy: Policy,
 }
 
 /// The document as it is written; the fields are in NSQ's order. A list without elements is
@@ -45,6 +54,9 @@ struct WrittenTopic<'a> {
     /// Ours; nsqd ignores it.
     #[serde(skip_serializing_if = "Option::is_none")]
     durability: Option<&'static str>,
+    /// Ours, too, here and below.
+    #[serde(skip_serializing_if = "Policy::is_empty")]
+    policy: Policy,
     channels: Option<Vec<WrittenChannel<'a>>>,
 }
 
@@ -52,6 +64,8 @@ struct WrittenTopic<'a> {
 struct WrittenChannel<'a> {
     name: &'a str,
     paused: bool,
+    #[serde(skip_serializing_if = "Policy::is_empty")]
+    policy: Policy,
 }
 
 /// The document as it is read: what is missing or `null` is empty, what is unknown is ignored.
@@ -70,6 +84,8 @@ struct ReadTopic {
     #[serde(default)]
     durability: Option<String>,
     #[serde(default)]
+    policy: Option<Value>,
+    #[serde(default)]
     channels: Option<Vec<ReadChannel>>,
 }
 
@@ -79,6 +95,8 @@ struct ReadChannel {
     name: Option<String>,
     #[serde(default)]
     paused: Option<bool>,
+    #[serde(default)]
+    policy: Option<Value>,
 }
 
 impl Metadata {
@@ -95,8 +113,27 @@ impl Metadata {
     pub fn add_topics(&mut self, names: impl Iterator<Item = TopicName>) {
         for name in names {
             if self.topics.iter().all(|topic| topic.name != name) {
-                let (paused, durability, channels) = (false, None, Vec::new());
-                self.topics.push(Topic { name, paused, durability, channels });
+                self.topics.push(Topic::new(name));
+            }
+        }
+    }
+
+    /// Adds what the configuration declares and is not in it.
+    pub fn declare(&mut self, declared: &Declared) {
+        let indexes = self.topics.iter().enumerate().map(|(index, topic)| (topic.name, index));
+        let indexes: HashMap<_, _> = indexes.collect();
+        for topic in &declared.topics {
+            let index = indexes.get(&topic.name).copied().unwrap_or_else(|| {
+                self.topics.push(Topic::new(topic.name));
+                self.topics.len() - 1
+            });
+            let known = &mut self.topics[index];
+            known.durability = topic.durability.or(known.durability);
+            for name in &topic.channels {
+                if known.channels.iter().all(|channel| channel.name != *name) {
+                    let policy = Policy::default();
+                    known.channels.push(Channel { name: *name, paused: false, policy });
+                }
             }
         }
     }
@@ -131,7 +168,8 @@ impl Metadata {
             let channels = channels.into_iter().filter_map(ReadChannel::checked).collect();
             let paused = row.paused.unwrap_or_default();
             let durability = row.durability.and_then(|text| durability_of(&name, &text));
-            topics.push(Topic { name, paused, durability, channels });
+            let policy = policy_of(&name, row.policy);
+            topics.push(Topic { name, paused, durability, policy, channels });
         }
         Ok(Self { topics })
     }
@@ -146,15 +184,33 @@ fn durability_of(topic: &TopicName, text: &str) -> Option<Durability> {
     level.ok()
 }
 
+/// A policy that makes no sense is one that was not asked for.
+fn policy_of(name: &dyn Display, value: Option<Value>) -> Policy {
+    let Some(value) = value else { return Policy::default() };
+    serde_json::from_value(value).unwrap_or_else(|reason| {
+        tracing::warn!("{name}: ignoring its policy - {reason}");
+        Policy::default()
+    })
+}
+
+impl Topic {
+    fn new(name: TopicName) -> Self {
+        let (paused, durability, policy) = (false, None, Policy::default());
+        Self { name, paused, durability, policy, channels: Vec::new() }
+    }
+}
+
 impl<'a> WrittenTopic<'a> {
     fn of(topic: &'a Topic) -> Self {
         let written = |channel: &'a Channel| WrittenChannel {
             name: channel.name.as_str(),
             paused: channel.paused,
+            policy: channel.policy,
         };
         let channels = filled(topic.channels.iter().map(written).collect());
         let durability = topic.durability.map(Durability::as_str);
-        Self { name: topic.name.as_str(), paused: topic.paused, durability, channels }
+        let (name, paused, policy) = (topic.name.as_str(), topic.paused, topic.policy);
+        Self { name, paused, durability, policy, channels }
     }
 }
 
@@ -162,7 +218,10 @@ impl ReadChannel {
     fn checked(self) -> Option<Channel> {
         let text = self.name.unwrap_or_default();
         match ChannelName::parse(text.as_bytes()) {
-            Ok(name) => Some(Channel { name, paused: self.paused.unwrap_or_default() }),
+            Ok(name) => {
+                let policy = policy_of(&name, self.policy);
+                Some(Channel { name, paused: self.paused.unwrap_or_default(), policy })
+            }
             Err(_) => {
                 tracing::warn!("skipping creation of invalid channel {text}");
                 None
@@ -182,10 +241,10 @@ mod tests {
     fn topic(name: &str, paused: bool, channels: &[(&str, bool)]) -> Topic {
         let channels = channels.iter().map(|(name, paused)| {
             let name = ChannelName::parse(name.as_bytes()).unwrap();
-            Channel { name, paused: *paused }
+            Channel { name, paused: *paused, policy: Policy::default() }
         });
         let name = TopicName::parse(name.as_bytes()).unwrap();
-        Topic { name, paused, durability: None, channels: channels.collect() }
+        Topic { paused, channels: channels.collect(), ..Topic::new(name) }
     }
 
     fn json(topics: Vec<Topic>) -> String {

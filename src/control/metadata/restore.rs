@@ -52,12 +52,18 @@ fn requests(topic: &Topic, id: TopicId) -> impl Iterator<Item = AdminRequest> {
         let action = TopicAction::SetDurability(level);
         AdminRequest::Topic { topic: id, action }
     });
+    let policy = (!topic.policy.is_empty()).then(|| {
+        let action = TopicAction::SetPolicy(topic.policy);
+        AdminRequest::Topic { topic: id, action }
+    });
     let channels = topic.channels.iter().flat_map(move |channel| {
         let request = |action| AdminRequest::Channel { topic: id, channel: channel.name, action };
         let pause = channel.paused.then(|| request(ChannelAction::Pause));
-        std::iter::once(request(ChannelAction::Create)).chain(pause)
+        let policy = ChannelAction::SetPolicy(channel.policy);
+        let policy = (!channel.policy.is_empty()).then(|| request(policy));
+        std::iter::once(request(ChannelAction::Create)).chain(pause).chain(policy)
     });
-    level.into_iter().chain(pause).chain(channels)
+    level.into_iter().chain(policy).chain(pause).chain(channels)
 }
 
 async fn post(

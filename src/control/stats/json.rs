@@ -3,8 +3,9 @@
 use super::Moment;
 use super::memory::Memory;
 use super::snapshot::Snapshot;
-use crate::broker::admin::{ChannelStats, SessionStats, TopicStats};
+use crate::broker::admin::{ChannelStats, GovernedStats, SessionStats, TopicStats};
 use crate::broker::latency::Latencies;
+use crate::broker::policy::Policy;
 use crate::control::response::Reply;
 use crate::options::VERSION;
 use crate::protocol::compression::Compression;
@@ -34,6 +35,17 @@ struct Topic<'a> {
     /// Ours, as is the next.
     durability: &'static str,
     log_bytes: u64,
+    #[serde(flatten)]
+    governed: Option<Governed>,
+}
+
+/// Ours: what policies hold for a queue, and what they did.
+#[derive(Serialize)]
+struct Governed {
+    policy: Policy,
+    expired_count: u64,
+    dropped_count: u64,
+    dead_letter_count: u64,
 }
 
 #[derive(Serialize)]
@@ -56,6 +68,8 @@ struct Channel<'a> {
     clients: Option<Vec<Client<'a>>>,
     paused: bool,
     e2e_processing_latency: Latency,
+    #[serde(flatten)]
+    governed: Option<Governed>,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -160,6 +174,16 @@ fn topic<'a>(snapshot: &'a Snapshot, topic: &'a TopicStats) -> Topic<'a> {
         e2e_processing_latency: (&topic.latencies).into(),
         durability: topic.durability.as_str(),
         log_bytes: topic.log_bytes,
+        governed: topic.governed.as_deref().map(governed),
+    }
+}
+
+fn governed(stats: &GovernedStats) -> Governed {
+    Governed {
+        policy: stats.policy,
+        expired_count: stats.expired_count,
+        dropped_count: stats.dropped_count,
+        dead_letter_count: stats.dead_letter_count,
     }
 }
 
@@ -186,6 +210,7 @@ fn channel<'a>(
         clients: clients.map(|clients| clients.map(|entry| client(snapshot, entry)).collect()),
         paused: channel.paused,
         e2e_processing_latency: (&channel.latencies).into(),
+        governed: channel.governed.as_deref().map(governed),
     }
 }
 

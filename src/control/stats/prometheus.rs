@@ -131,6 +131,10 @@ fn topic_series(topic: &TopicStats) {
     ] {
         set(name, labels.clone(), value);
     }
+    if let Some(governed) = topic.governed.as_deref() {
+        counter!("nsq_topic_expired_total", own.clone()).absolute(governed.expired_count);
+        counter!("nsq_topic_dropped_total", own.clone()).absolute(governed.dropped_count);
+    }
     latency_series(&own, &topic.latencies, TOPIC_LATENCY);
     for channel in &topic.channels {
         channel_series(&own, channel);
@@ -146,6 +150,15 @@ fn channel_series(topic: &[Label], channel: &ChannelStats) {
         ("nsq_channel_timeouts_total", channel.timeout_count),
     ] {
         counter!(name, own.clone()).absolute(value);
+    }
+    if let Some(governed) = channel.governed.as_deref() {
+        for (name, value) in [
+            ("nsq_channel_expired_total", governed.expired_count),
+            ("nsq_channel_dropped_total", governed.dropped_count),
+            ("nsq_channel_dead_letters_total", governed.dead_letter_count),
+        ] {
+            counter!(name, own.clone()).absolute(value);
+        }
     }
     set("nsq_channel_paused", own.clone(), channel.paused.into());
     let labels = with_paused(&own, channel.paused);
@@ -247,6 +260,11 @@ fn describe() {
         ("nsq_channel_messages_total", "messages received from the topic"),
         ("nsq_channel_requeues_total", "messages given back by clients"),
         ("nsq_channel_timeouts_total", "messages that timed out"),
+        ("nsq_topic_expired_total", "messages of its own queue that lived their time"),
+        ("nsq_topic_dropped_total", "messages of its own queue that made way for newer ones"),
+        ("nsq_channel_expired_total", "messages that lived their time"),
+        ("nsq_channel_dropped_total", "messages that made way for newer ones"),
+        ("nsq_channel_dead_letters_total", "messages that went to the dead-letter topic"),
     ] {
         describe_counter!(name, help);
     }

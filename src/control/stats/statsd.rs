@@ -255,6 +255,7 @@ mod tests {
             latencies: Latencies::default(),
             client_count: 6,
             paused: false,
+            governed: None,
         }
     }
 
@@ -270,6 +271,7 @@ mod tests {
             message_bytes: 10 * count,
             paused: false,
             starting: false,
+            governed: None,
             latencies: Latencies::default(),
             channels,
         }

@@ -19,6 +19,7 @@ pub(super) struct FakeShards(Sender<Event>);
 
 type Look = Box<dyn FnOnce(&mut Model) + Send>;
 
+#[expect(clippy::large_enum_variant, reason = "there are a few of them at a time")]
 enum Event {
     Mail(ShardIndex, ControlMail),
     Look(Look),
@@ -122,7 +123,7 @@ impl Model {
                     TopicAction::Empty => topic.messages.clear(),
                     TopicAction::Pause => topic.paused = true,
                     TopicAction::Unpause => topic.paused = false,
-                    TopicAction::SetDurability(_) => {}
+                    TopicAction::SetDurability(_) | TopicAction::SetPolicy(_) => {}
                     TopicAction::Start => topic.starting = false,
                 }
                 AdminReply::Done
@@ -227,6 +228,7 @@ impl Topic {
             ChannelAction::Empty => channel.depth = 0,
             ChannelAction::Pause => channel.paused = true,
             ChannelAction::Unpause => channel.paused = false,
+            ChannelAction::SetPolicy(_) => {}
             ChannelAction::Create | ChannelAction::Delete => {
                 self.channels.remove(&name);
             }
@@ -248,6 +250,7 @@ impl Topic {
             message_bytes: self.messages.iter().map(|body| body.len() as u64).sum(),
             paused: self.paused,
             starting: self.starting,
+            governed: None,
             latencies: Latencies::default(),
             channels: channels.filter(shown).cloned().collect(),
         }
@@ -268,6 +271,7 @@ fn new_channel(name: ChannelName) -> ChannelStats {
         latencies: Latencies::default(),
         client_count: 0,
         paused: false,
+        governed: None,
     }
 }
 

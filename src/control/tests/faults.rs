@@ -144,7 +144,7 @@ async fn stalled(bytes: &[u8]) -> Vec<u8> {
         || {},
     );
     let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(connections::serve(http, routes::router(Arc::new(control)), stopped));
+    tokio::spawn(connections::serve(http, routes::router(Arc::new(control), None), stopped));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();

@@ -112,6 +112,7 @@ fn a_topic_that_cannot_be_brought_back_ends_the_start() {
         options: options::Options::default(),
         shards: vec![ShardPort { mail: gone, wake: Arc::new(|| {}) }],
         http: None,
+        tokens: None,
         tcp_port: 4150,
         auth: None,
         log_filter: None,
