@@ -5,6 +5,7 @@ mod support;
 
 mod robustness {
     mod hostile;
+    mod layers;
     mod lifecycle;
     mod sizes;
     mod slow;

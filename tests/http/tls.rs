@@ -90,14 +90,19 @@ fn https_beside_http() {
 /// Who connects and says nothing, or nonsense, holds nobody up, and is cut off.
 #[test]
 fn https_of_strangers() {
-    let (_daemon, https) = start(&[]);
+    let (daemon, https) = start(&[]);
     let mut silent: Vec<_> = (0..20).map(|_| https.connect().unwrap()).collect();
     let mut nonsense = https.connect().unwrap();
     nonsense.write_all(b"GET /ping HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let _ = nonsense.read_to_end(&mut answer);
     post(&https, Shown::Nothing, "/pub?topic=t", "x").unwrap().expect(200, "OK");
+    if daemon.is_original() {
+        return; // It waits for ever.
+    }
     let last = silent.last_mut().unwrap();
     last.limit_reads(Some(PATIENCE)).unwrap();
-    assert_eq!(last.read(&mut [0; 1]).unwrap_or_default(), 0, "closed, not answered");
+    let read = last.read(&mut [0; 1]).map_err(|error| error.kind());
+    let closed = matches!(read, Ok(0) | Err(io::ErrorKind::ConnectionReset));
+    assert!(closed, "closed, not answered: {read:?}");
 }

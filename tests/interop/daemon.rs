@@ -30,6 +30,7 @@ impl Daemon {
         let log = File::create(directory.join("log")).expect("a new log file");
         let child = Command::new(program())
             .args(["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])
+            .arg("--https-address=127.0.0.1:0")
             .arg(format!("--data-path={}", directory.display()))
             .args(flags)
             .stdin(Stdio::null())

@@ -3,6 +3,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"strconv"
@@ -14,8 +15,6 @@ import (
 )
 
 const (
-	messages     = 10000
-	single       = 2000
 	batch        = 100
 	requeueEvery = 100
 	inFlight     = 200
@@ -26,6 +25,10 @@ const (
 var (
 	address      = os.Getenv("NSQD_ADDRESS")
 	quickAddress = os.Getenv("NSQD_QUICK_ADDRESS")
+	// What lies between the protocol and the socket; a run with layers is a short one.
+	layers   = os.Getenv("NSQD_LAYERS")
+	messages = 10000
+	single   = 2000
 )
 
 func fail(format string, args ...interface{}) {
@@ -68,6 +71,10 @@ func (log strictLog) Output(_ int, line string) error {
 func newConfig() *nsq.Config {
 	config := nsq.NewConfig()
 	config.AuthSecret = os.Getenv("NSQD_AUTH_SECRET")
+	config.TlsV1 = strings.Contains(layers, "tls_v1")
+	config.TlsConfig = &tls.Config{InsecureSkipVerify: true}
+	config.Snappy = strings.Contains(layers, "snappy")
+	config.Deflate = strings.Contains(layers, "deflate")
 	return config
 }
 
@@ -231,6 +238,17 @@ func timeout(producer *nsq.Producer) *strictConsumer {
 
 func main() {
 	time.AfterFunc(60*time.Second, func() { fail("not done after 60 s") })
+	if layers != "" {
+		messages, single = 1000, 200
+		producer := newProducer(address)
+		consumer := bulk(producer)
+		time.Sleep(200 * time.Millisecond)
+		consumer.checkQuiet()
+		consumer.stop()
+		producer.Stop()
+		fmt.Println("OK")
+		return
+	}
 	producer := newProducer(address)
 	quick := newProducer(quickAddress)
 

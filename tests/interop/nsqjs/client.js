@@ -3,8 +3,16 @@
 
 const {Reader, Writer} = require('nsqjs')
 
-const MESSAGES = 10000
-const SINGLE = 2000
+// What lies between the protocol and the socket; a run with layers is a short one.
+const LAYERS = (process.env.NSQD_LAYERS || '').split(',').filter(Boolean)
+const MESSAGES = LAYERS.length ? 1000 : 10000
+const SINGLE = LAYERS.length ? 200 : 2000
+const OPTIONS = {
+  tls: LAYERS.includes('tls_v1'),
+  tlsVerification: false,
+  snappy: LAYERS.includes('snappy'),
+  deflate: LAYERS.includes('deflate'),
+}
 const BATCH = 100
 const REQUEUE_EVERY = 100
 const IN_FLIGHT = 200
@@ -41,7 +49,7 @@ function bodyOf(index) {
 class Publisher {
   constructor(address) {
     const [host, port] = address.split(':')
-    this.writer = new Writer(host, Number(port), SETTINGS)
+    this.writer = new Writer(host, Number(port), {...SETTINGS, ...OPTIONS})
     this.writer.on('error', (error) => fail(`the writer failed: ${error}`))
     this.connected = new Promise((resolve) => this.writer.on('ready', resolve))
     this.writer.connect()
@@ -73,6 +81,7 @@ class StrictReader {
       nsqdTCPAddresses: [address],
       maxInFlight: IN_FLIGHT,
       ...SETTINGS,
+      ...OPTIONS,
       ...options,
     })
     this.reader.on('error', (error) => fail(`${topic}: the daemon answered ${error}`))
@@ -198,6 +207,14 @@ async function timeout(publisher) {
   return reader
 }
 
+async function mainWithLayers() {
+  const publisher = new Publisher(ADDRESS)
+  await publisher.connected
+  const reader = await bulk(publisher)
+  await sleep(200)
+  reader.checkQuiet()
+}
+
 async function main() {
   const publisher = new Publisher(ADDRESS)
   const quick = new Publisher(QUICK_ADDRESS)
@@ -215,7 +232,8 @@ async function main() {
 }
 
 setTimeout(() => fail('not done after 60 s'), 60000)
-main().then(
+const run = LAYERS.length ? mainWithLayers : main
+run().then(
   () => {
     console.log('OK')
     process.exit(0)

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio_nsq::{
-    NSQChannel, NSQConfigShared, NSQConsumer, NSQConsumerConfig, NSQConsumerConfigSources,
-    NSQEvent, NSQMessage, NSQProducer, NSQProducerConfig, NSQRequeueDelay, NSQTopic,
+    NSQChannel, NSQConfigShared, NSQConfigSharedCompression, NSQConfigSharedTLS, NSQConsumer,
+    NSQConsumerConfig, NSQConsumerConfigSources, NSQDeflateLevel, NSQEvent, NSQMessage,
+    NSQProducer, NSQProducerConfig, NSQRequeueDelay, NSQTopic,
 };
 
-const MESSAGES: usize = 10_000;
-const SINGLE: usize = 2_000;
 const BATCH: usize = 100;
 const REQUEUE_EVERY: usize = 100;
 const IN_FLIGHT: u32 = 200;
@@ -20,6 +19,16 @@ const SLACK: Duration = Duration::from_millis(50);
 /// tokio-nsq does not negotiate a message timeout: its timeouts run against the quick daemon,
 /// which was started with this one.
 const QUICK_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// What lies between the protocol and the socket; a run with layers is a short one.
+fn layers() -> String {
+    std::env::var("NSQD_LAYERS").unwrap_or_default()
+}
+
+/// Messages in all, and those published one by one.
+fn counts() -> (usize, usize) {
+    if layers().is_empty() { (10_000, 2_000) } else { (1_000, 200) }
+}
 
 fn address() -> Result<String> {
     std::env::var("NSQD_ADDRESS").context("NSQD_ADDRESS")
@@ -42,7 +51,18 @@ fn topic(name: &str) -> Result<Arc<NSQTopic>> {
 
 /// Writes leave at once, so that a scenario waits for the daemon and not for its client.
 fn shared() -> NSQConfigShared {
-    let shared = NSQConfigShared::new().set_flush_interval(Duration::from_millis(5));
+    let mut shared = NSQConfigShared::new().set_flush_interval(Duration::from_millis(5));
+    let layers = layers();
+    if layers.contains("tls_v1") {
+        shared = shared.set_tls(NSQConfigSharedTLS::new("localhost"));
+    }
+    if layers.contains("snappy") {
+        shared = shared.set_compression(NSQConfigSharedCompression::Snappy);
+    }
+    if layers.contains("deflate") {
+        let level = NSQDeflateLevel::new(6).expect("1 to 9");
+        shared = shared.set_compression(NSQConfigSharedCompression::Deflate(level));
+    }
     match std::env::var("NSQD_AUTH_SECRET") {
         Ok(secret) => shared.set_credentials(secret.into_bytes()),
         Err(_) => shared,
@@ -105,14 +125,15 @@ impl StrictConsumer {
 async fn publish_bulk() -> Result<()> {
     let mut producer = connected_producer(address()?).await?;
     let topic = topic("bulk")?;
-    for index in 0..SINGLE {
+    let (messages, single) = counts();
+    for index in 0..single {
         producer.publish(&topic, body_of(index)).await?;
     }
-    for first in (SINGLE..MESSAGES).step_by(BATCH) {
+    for first in (single..messages).step_by(BATCH) {
         let bodies = (first..first + BATCH).map(body_of).collect();
         producer.publish_multiple(&topic, bodies).await?;
     }
-    expect_oks(&mut producer, SINGLE + (MESSAGES - SINGLE) / BATCH).await
+    expect_oks(&mut producer, single + (messages - single) / BATCH).await
 }
 
 async fn bulk() -> Result<StrictConsumer> {
@@ -120,7 +141,8 @@ async fn bulk() -> Result<StrictConsumer> {
     let mut consumer = StrictConsumer::connect(address()?, "bulk")?;
     let mut finished = HashSet::new();
     let mut requeued = HashSet::new();
-    while finished.len() < MESSAGES {
+    let (messages, _) = counts();
+    while finished.len() < messages {
         let message = consumer.next().await?;
         let digits = message.body.split(|&byte| byte == b':').next().unwrap_or_default();
         let index: usize = std::str::from_utf8(digits)?.parse().context("bulk: index")?;
@@ -139,7 +161,7 @@ async fn bulk() -> Result<StrictConsumer> {
             message.finish().await;
         }
     }
-    ensure!(requeued.len() == MESSAGES / REQUEUE_EVERY, "bulk: {} requeues", requeued.len());
+    ensure!(requeued.len() == messages / REQUEUE_EVERY, "bulk: {} requeues", requeued.len());
     Ok(consumer)
 }
 
@@ -220,6 +242,11 @@ async fn timeout() -> Result<StrictConsumer> {
 }
 
 async fn scenarios() -> Result<()> {
+    if !layers().is_empty() {
+        let mut consumer = bulk().await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        return consumer.check_quiet().await;
+    }
     let (bulk, touch, defer, requeue, timeout) =
         tokio::try_join!(bulk(), touch(), defer(), requeue(), timeout())?;
     // By now every answer had time to be refused or to be forgotten.
