@@ -3,7 +3,19 @@
 
 use crate::limits::LOG_DROPS_REPORTED_EVERY;
 use crate::log::DroppedLines;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::thread::gettid;
+
+/// How nice a thread is that gives way: it gets a tenth of a CPU that others want, too.
+const GIVING_WAY: i32 = 10;
+
+/// Has the calling thread, and those it starts, give way to the shards where they share a CPU.
+pub(crate) fn give_way() {
+    if let Err(error) = setpriority_process(Some(gettid()), GIVING_WAY) {
+        tracing::warn!("cannot lower the priority of a thread - {error}");
+    }
+}
+
 /// A panic anywhere ends the process at once: what other threads know can no longer be
 /// trusted, and a supervisor can start it again.
 pub(crate) fn end_on_panic() {

@@ -111,6 +111,7 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
         signals::Signals::watch()?
     };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        process::give_way();
         runtime.block_on(serve(
             config,
             signals,
