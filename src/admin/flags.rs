@@ -284,13 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_file_has_nsqs_keys() {
+    fn i1_the_configuration_file_has_nsqs_keys() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("nsqadmin.cfg");
-        let text = "admin_users = [\"a\", \"b\"]\nnsqd_http_addresses = [\"h:1\"]\n\
-                    proxy_graphite = true\n";
+        let text = "log_level = \"debug\"\nadmin_users = [\"a\", \"b\"]\n\
+                    nsqd_http_addresses = [\"h:1\"]\nproxy_graphite = true\n";
         std::fs::write(&path, text).unwrap();
         let options = parsed(&[&format!("-config={}", path.display())]);
+        assert_eq!(options.log_level, LogLevel::Debug);
         assert_eq!(options.admin_users, ["a", "b"]);
         assert_eq!(options.nsqd_http_addresses, ["h:1"]);
         assert!(options.proxy_graphite);

@@ -1,6 +1,7 @@
 //! Consumers of real daemons.
 
 use super::fake::{run, serve_http};
+use crate::support::certificates::CERTIFICATES;
 use crate::support::daemon::{Daemon, Options};
 use crate::support::stream::Address;
 use ringmain::client::{Config, Consumer, Error, Producer};
@@ -64,6 +65,38 @@ fn j1_end_to_end_compressed() {
                 let consumer = Consumer::new("t", "c").nsqd(&tcp(&daemon)).config(config);
                 let refused = consumer.connect().await.unwrap_err().to_string();
                 assert!(refused.contains("certificate"), "{refused}");
+            }
+            end_to_end(&tcp(&daemon), config).await;
+        });
+    }
+}
+
+/// J1: nsqd asks for a client's certificate; files are given by the names of settings.
+#[test]
+fn j1_client_certificates() {
+    let root = CERTIFICATES.root_flag();
+    let file = |name: &str| CERTIFICATES.path(name).display().to_string();
+    for (policy, shown) in [("require", "unrelated"), ("require-verify", "client")] {
+        let policy = format!("--tls-client-auth-policy={policy}");
+        let flags = CERTIFICATES.flags(&[&root, &policy, "--tls-required=tcp-https"]);
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let daemon = Daemon::start(&Options { flags: &flags, ..Options::default() });
+        let mut config = Config { tls_v1: true, ..Config::default() };
+        config.set("tls_root_ca_file", &file("ca.pem")).unwrap();
+        let producer = |config: &Config| {
+            let producer = Producer::new().nsqd(&tcp(&daemon)).config(config.clone());
+            producer.start().unwrap()
+        };
+        daemon.create_channel("t", "c");
+        run(async {
+            let nameless = producer(&config);
+            let refused = nameless.publish_within(Duration::from_secs(1), "t", "x").await;
+            assert!(refused.is_err(), "without a certificate");
+            config.set("tls-cert", &file(&format!("{shown}.pem"))).unwrap();
+            config.set("tls-key", &file(&format!("{shown}.key"))).unwrap();
+            let producer = producer(&config);
+            for body in ["single", "double", "double", "TOBEFAILED"] {
+                producer.publish("t", body).await.unwrap();
             }
             end_to_end(&tcp(&daemon), config).await;
         });
