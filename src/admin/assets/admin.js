@@ -215,11 +215,17 @@ async function waiting(url) {
   return { own: found.depth, all: all(found) + channels };
 }
 
+// The count's place is the last one: what stands before it may be anybody's name.
+function withCount(text, count) {
+  const at = text.lastIndexOf("{n}");
+  return text.slice(0, at) + count + text.slice(at + 3);
+}
+
 async function ask(button) {
   const { title, text, count, typed } = button.dataset;
   const dialog = byId("confirm");
   byId("confirm-title").textContent = title;
-  byId("confirm-text").textContent = text.replace("{n}", "…");
+  byId("confirm-text").textContent = count ? withCount(text, "…") : text;
   byId("confirm-error").hidden = true;
   byId("confirm-typed").hidden = true;
   const go = byId("confirm-do");
@@ -243,7 +249,7 @@ async function ask(button) {
     // The cluster does not say; that is said.
   }
   byId("confirm-text").textContent =
-    text.replace("{n}", messages === null ? "an unknown number of" : spaced(messages));
+    withCount(text, messages === null ? "an unknown number of" : spaced(messages));
   if (typed && messages !== 0) {
     byId("confirm-expected").textContent = typed;
     byId("confirm-typed").hidden = false;

@@ -307,6 +307,8 @@ await step("a rough cluster", async () => {
   await rough.locator("h1", { hasText: "<img" }).waitFor();
   await rough.getByRole("button", { name: "Delete" }).click();
   await rough.getByRole("dialog").getByText("Delete topic <img").waitFor();
+  // The name has the mark of the count's place in it, and stays as it is.
+  await rough.getByRole("dialog").getByText(`"'{n} and its 1 channel end`).waitFor();
   await shot(rough, "rough-topic");
   await rough.keyboard.press("Escape");
   await rough.locator("tr[data-k^='c:'] th a").first().click();
