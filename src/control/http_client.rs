@@ -160,7 +160,7 @@ fn over_https(uri: &Uri, answer: &[u8]) -> Result<Uri, String> {
         serde_json::from_slice(answer).map_err(|error| error.to_string())?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = split_host_port(authority).map_or(authority, |(host, _)| host);
-    let authority = super::lookupd::join_host_port(host, https_port.into());
+    let authority = crate::options::join_host_port(host, https_port.into());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let uri = format!("https://{authority}{path}").parse();
     uri.map_err(|error: InvalidUri| error.to_string())

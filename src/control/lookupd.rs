@@ -202,11 +202,6 @@ fn identity(options: &Options) -> Vec<u8> {
     serde_json::to_vec(&identity).expect("texts and numbers have a form in JSON")
 }
 
-/// An address and a port as they stand in a URL.
-pub(super) fn join_host_port(host: &str, port: i64) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +222,7 @@ mod tests {
 
     #[test]
     fn addresses_and_ports_are_joined_as_urls_have_them() {
-        assert_eq!(join_host_port("host", 4161), "host:4161");
-        assert_eq!(join_host_port("::1", 4161), "[::1]:4161");
+        assert_eq!(options::join_host_port("host", 4161), "host:4161");
+        assert_eq!(options::join_host_port("::1", 4161), "[::1]:4161");
     }
 }

@@ -116,7 +116,7 @@ impl Link {
         if broadcast_address.is_empty() {
             tracing::error!("LOOKUPD({address}): no broadcast address");
         }
-        let http_address = super::join_host_port(broadcast_address, *http_port);
+        let http_address = crate::options::join_host_port(broadcast_address, *http_port);
         self.http_address.send_replace((!broadcast_address.is_empty()).then_some(http_address));
     }
 
