@@ -86,9 +86,9 @@ pub const UNPACKED_PER_TURN: usize = 256 * 1024;
 /// Most memory, in bytes, of each buffer that a connection's layers keep while it is empty.
 pub const LAYER_BYTES_KEPT: usize = 4 * 1024;
 
-/// Steps of TLS handshakes that a shard takes in one turn: each is some hundred microseconds of
-/// arithmetic for everybody else to wait.
-pub const HANDSHAKE_STEPS_PER_TURN: usize = 1;
+/// TLS handshakes that are at once with the thread that does their arithmetic, per shard: enough
+/// to keep it busy from one turn to the next. The others wait where they end with their client.
+pub const HANDSHAKES_AT_ONCE_MAX: usize = 16;
 
 /// How long a client may take for its upgrades after IDENTIFY, TLS handshake included (NSQ).
 pub const UPGRADE_TIME_MAX: Duration = Duration::from_secs(5);

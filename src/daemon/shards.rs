@@ -12,7 +12,8 @@ use crate::options::Options;
 use crate::reactor::mailbox::{Mailboxes, mesh};
 use crate::reactor::{ControlWaker, ReactorOptions, Uring, affinity};
 use crate::server::clock::Clock;
-use crate::server::{DaemonStage, EventLoop, ShardMail, ShardParts};
+use crate::server::{DaemonStage, EventLoop, Handshakes, ShardMail, ShardParts};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,6 +85,7 @@ fn spawn_threads(
 ) -> Result<(Vec<JoinHandle<()>>, Vec<Inbox>), String> {
     let cpus = affinity::available_cpus().unwrap_or_default();
     let clock = Clock::start();
+    let offers_tls = shared.tls.borrow().is_some();
     let (mut threads, mut mails) = (Vec::new(), Vec::new());
     for (index, mailboxes) in mesh(options.shards, MAILBOX_CAPACITY).into_iter().enumerate() {
         let (mail, control) = sync_channel(CONTROL_MAIL_MAX);
@@ -95,12 +97,17 @@ fn spawn_threads(
             config: settings::shard_config(options, index),
             mailboxes,
             clock,
+            // Started here, where no thread is pinned to a CPU yet.
+            handshakes: offers_tls
+                .then(|| Handshakes::start(index))
+                .transpose()
+                .map_err(|error| no_thread(index, &error))?,
             shared: shared.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{index}"))
             .spawn(move || seat.run(control))
-            .map_err(|error| format!("cannot start a thread for shard {index} - {error}"))?;
+            .map_err(|error| no_thread(index, &error))?;
         threads.push(thread);
         mails.push(mail);
     }
@@ -117,7 +124,12 @@ struct Seat {
     config: ShardConfig,
     mailboxes: Mailboxes<ShardMail>,
     clock: Clock,
+    handshakes: Option<Handshakes>,
     shared: Shared,
+}
+
+fn no_thread(shard: usize, error: &io::Error) -> String {
+    format!("cannot start a thread for shard {shard} - {error}")
 }
 
 impl Seat {
@@ -159,6 +171,7 @@ impl Seat {
             removals: self.shared.removals,
             health: self.shared.health,
             tls: self.shared.tls,
+            handshakes: self.handshakes,
             auth: self.shared.auth,
         };
         EventLoop::new(parts).run().map_err(|error| format!("io_uring failed - {error}"))

@@ -17,8 +17,9 @@ pub struct Connection {
     /// The client's state, in the broker.
     pub(super) session: SessionKey,
     pub(super) decoder: Decoder,
-    /// TLS and compression, if the client has asked for any.
+    /// TLS and compression, if the client has asked for any; not here while a handshake is away.
     pub(super) layers: Option<Box<Layers>>,
+    pub(super) handshaking: Handshaking,
     /// Received while the session took no commands; decoded before anything newer.
     pub(super) stash: Vec<u8>,
     pub(super) receive: Receive,
@@ -30,6 +31,17 @@ pub struct Connection {
     pub(super) asking: Option<oneshot::Sender<Infallible>>,
     /// Where it goes as soon as nothing is outstanding.
     pub(super) moving: Option<ShardIndex>,
+}
+
+/// Where a TLS handshake is that cannot go on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshaking {
+    /// Nowhere: there is none, or the client has to say more first.
+    No,
+    /// Here, until the thread for handshakes has time for it.
+    Waiting,
+    /// With that thread, and the layers, too.
+    Away,
 }
 
 /// What the reactor is doing for the receiving side.
@@ -53,6 +65,7 @@ impl Connection {
             session,
             decoder,
             layers: None,
+            handshaking: Handshaking::No,
             stash: Vec::new(),
             receive: Receive::Stopped,
             sending: false,
@@ -65,6 +78,18 @@ impl Connection {
     /// Whether something was received and not decoded.
     pub(super) fn holds_input(&self) -> bool {
         !self.stash.is_empty() || self.layers.as_ref().is_some_and(|layers| layers.holds_input())
+    }
+
+    /// Whether what was received waits for the thread that does handshakes, or for the outcome.
+    pub(super) fn waits_for_handshake(&self) -> bool {
+        self.handshaking != Handshaking::No
+    }
+
+    /// Whether what was received is for a handshake that has not been told of it.
+    pub(super) fn brings_handshake(&self) -> bool {
+        !self.waits_for_handshake()
+            && !self.stash.is_empty()
+            && self.layers.as_ref().is_some_and(|layers| layers.is_shaking_hands())
     }
 
     /// Whether its layers have something to send.

@@ -2,9 +2,9 @@
 
 use super::clock::Clock;
 use super::connection::Connection;
+use super::handshakes::Handshakes;
 use super::mail::{MovedConnection, ShardMail};
 use super::stage::{DaemonStage, Stage};
-use super::upgrade::Allowance;
 use crate::broker::action::{Action, Notice};
 use crate::broker::admin::{AdminReply, ShardIndex};
 use crate::broker::grant::AuthQuestion;
@@ -60,6 +60,8 @@ pub struct ShardParts {
     pub health: Health,
     /// The TLS that clients are offered; another one after the certificate was read again.
     pub tls: OfferedTls,
+    /// To the thread that does the arithmetic of TLS handshakes, if TLS is offered.
+    pub handshakes: Option<Handshakes>,
     /// To whoever asks auth servers.
     pub auth: Option<AuthInbox>,
 }
@@ -83,8 +85,7 @@ pub struct EventLoop {
     pub(super) removals: Sender<Removal>,
     health: Health,
     pub(super) tls: OfferedTls,
-    /// What layers may still cost in this turn.
-    pub(super) allowance: Allowance,
+    pub(super) handshakes: Option<Handshakes>,
     auth: Option<AuthInbox>,
     /// Why the daemon cannot start.
     pub(super) failure: Option<io::Error>,
@@ -128,7 +129,7 @@ impl EventLoop {
             removals: parts.removals,
             health: parts.health,
             tls: parts.tls,
-            allowance: Allowance::default(),
+            handshakes: parts.handshakes,
             auth: parts.auth,
             failure: None,
             spread_next: 0,
@@ -195,7 +196,6 @@ impl EventLoop {
     /// One turn. Returns whether the next may wait: nothing is left to do right away.
     fn turn(&mut self) -> bool {
         self.now = self.clock.read();
-        self.allowance = Allowance::default();
         self.shard.new_topics_wait = !self.loading && self.metadata.do_new_topics_wait();
         while let Some(completion) = self.reactor.next() {
             self.complete(completion);
@@ -203,6 +203,7 @@ impl EventLoop {
         }
         let mail_left = self.take_mail();
         let control_left = self.take_control_mail();
+        self.take_handshakes();
         self.resume();
         self.shard.tick(self.now);
         self.act();

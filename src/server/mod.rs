@@ -10,6 +10,7 @@ pub mod event_loop;
 
 mod figures;
 mod flush;
+mod handshakes;
 mod layers;
 mod logs;
 mod mail;
@@ -20,5 +21,6 @@ mod transfer;
 mod upgrade;
 
 pub use event_loop::{EventLoop, ShardParts};
+pub use handshakes::Handshakes;
 pub use mail::ShardMail;
 pub use stage::{DaemonStage, Stage};

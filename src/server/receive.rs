@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Receive};
 use super::event_loop::EventLoop;
-use super::upgrade::{Allowance, decode_through};
+use super::upgrade::decode_through;
 use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
@@ -32,8 +32,9 @@ impl EventLoop {
             return self.reactor.recycle(chunk);
         };
         let bytes = self.reactor.bytes(&chunk);
-        let (rest, comes_back) = if connection.stash.is_empty() {
-            take_in(&mut self.shard, self.now, connection, bytes, &mut self.allowance)
+        let (rest, comes_back) = if connection.stash.is_empty() && !connection.waits_for_handshake()
+        {
+            take_in(&mut self.shard, self.now, connection, bytes)
         } else {
             (bytes, false)
         };
@@ -46,10 +47,13 @@ impl EventLoop {
             connection.receive = Receive::Stopping;
             self.reactor.stop_receive(token);
         }
-        let session = connection.session;
+        let (session, brings_handshake) = (connection.session, connection.brings_handshake());
         self.note_output(session);
         if comes_back {
             self.schedule_resume(session);
+        }
+        if brings_handshake {
+            self.queue_handshake(session);
         }
     }
 
@@ -102,12 +106,14 @@ impl EventLoop {
             return;
         }
         connection.resuming = false;
+        if connection.waits_for_handshake() {
+            return;
+        }
         let mut comes_back = false;
         if connection.holds_input() {
             let stash = std::mem::take(&mut connection.stash);
             let rest;
-            (rest, comes_back) =
-                take_in(&mut self.shard, self.now, connection, &stash, &mut self.allowance);
+            (rest, comes_back) = take_in(&mut self.shard, self.now, connection, &stash);
             let taken = stash.len() - rest.len();
             connection.stash = stash;
             connection.stash.drain(..taken);
@@ -123,12 +129,14 @@ impl EventLoop {
                 _ => {}
             }
         }
-        let session = self.connections[token.index()].as_ref().map(|found| found.session);
-        if let Some(session) = session {
-            self.note_output(session);
-            if comes_back {
-                self.schedule_resume(session);
-            }
+        let Some(connection) = self.connections[token.index()].as_ref() else { return };
+        let (session, brings_handshake) = (connection.session, connection.brings_handshake());
+        self.note_output(session);
+        if comes_back {
+            self.schedule_resume(session);
+        }
+        if brings_handshake {
+            self.queue_handshake(session);
         }
     }
 
@@ -150,10 +158,9 @@ fn take_in<'i>(
     now: Now,
     connection: &mut Connection,
     input: &'i [u8],
-    allowance: &mut Allowance,
 ) -> (&'i [u8], bool) {
     if connection.layers.is_some() {
-        return decode_through(shard, now, connection, input, allowance);
+        return decode_through(shard, now, connection, input);
     }
     (decode(shard, now, connection.session, &mut connection.decoder, input), false)
 }

@@ -8,20 +8,8 @@ use crate::broker::session::SessionKey;
 use crate::broker::shard::Shard;
 use crate::broker::time::Now;
 use crate::broker::upgrade::{Layer, Upgrade};
-use crate::limits::{HANDSHAKE_STEPS_PER_TURN, UNPACKED_PER_TURN};
+use crate::limits::UNPACKED_PER_TURN;
 use crate::protocol::compression::Compression;
-
-/// What the layers of all connections may still cost in this turn.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Allowance {
-    handshake_steps: usize,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self { handshake_steps: HANDSHAKE_STEPS_PER_TURN }
-    }
-}
 
 impl EventLoop {
     /// A client has been told which layers come. What is in the output is the last that goes out
@@ -82,13 +70,12 @@ fn log(shard: &mut Shard, key: SessionKey, layer: &str) {
 }
 
 /// As [`decode`](super::receive::decode), through layers. What is left of `wire`, or held by the
-/// layers, is for a later turn; whether that should come by itself.
+/// layers, is for a later turn, or for a handshake; whether that turn should come by itself.
 pub(super) fn decode_through<'i>(
     shard: &mut Shard,
     now: Now,
     connection: &mut Connection,
     mut wire: &'i [u8],
-    allowance: &mut Allowance,
 ) -> (&'i [u8], bool) {
     let Some(mut layers) = connection.layers.take() else { return (wire, false) };
     let key = connection.session;
@@ -99,16 +86,7 @@ pub(super) fn decode_through<'i>(
             break;
         }
         if layers.is_shaking_hands() {
-            if wire.is_empty() {
-                break;
-            }
-            if allowance.handshake_steps == 0 {
-                comes_back = true;
-                break;
-            }
-            allowance.handshake_steps -= 1;
-            shake_hands(shard, now, key, &mut layers, &mut wire);
-            continue;
+            break;
         }
         let left = super::receive::decode(shard, now, key, &mut connection.decoder, layers.plain());
         let left = left.len();
@@ -144,15 +122,15 @@ pub(super) fn decode_through<'i>(
     (wire, comes_back)
 }
 
-/// One step of a TLS handshake, and what follows when it was the last.
-fn shake_hands(
+/// A step of a TLS handshake was taken: what follows if it was the last.
+pub(super) fn handshake_ended(
     shard: &mut Shard,
     now: Now,
     key: SessionKey,
     layers: &mut Layers,
-    wire: &mut &[u8],
+    outcome: Handshake,
 ) {
-    match layers.shake_hands(wire) {
+    match outcome {
         Handshake::UnderWay => {}
         Handshake::Failed(reason) => shard.upgrade_failed(key, reason),
         Handshake::Done(peer) => {

@@ -4,8 +4,11 @@ use crate::support::certificates::{CERTIFICATES, Shown};
 use crate::support::client::{Client, with_body};
 use crate::support::daemon::Daemon;
 use crate::support::matrix::check;
+use crate::support::wait::eventually;
+use rustls::ClientConnection;
 use serde_json::json;
 use std::io::Write;
+use std::net::Shutdown;
 use std::thread;
 
 fn check_with_tls(case: impl Fn(&Daemon) + Sync) {
@@ -92,5 +95,74 @@ fn many_handshakes_at_once() {
             });
         });
         daemon.wait_topic("t", &[("depth", 100)]);
+    });
+}
+
+/// The first flight of a client that asks for TLS.
+fn hello() -> (ClientConnection, Vec<u8>) {
+    let name = "localhost".try_into().expect("a name");
+    let config = CERTIFICATES.client(Shown::Nothing);
+    let mut tls = ClientConnection::new(config, name).expect("a configuration");
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).expect("a vector takes all bytes");
+    (tls, hello)
+}
+
+fn asks_for_tls(daemon: &Daemon) -> Client {
+    let mut client = Client::connect(daemon);
+    client.identify(&json!({"feature_negotiation": true, "tls_v1": true}));
+    client
+}
+
+/// More handshakes than are done at once, of clients that do not stay to see them: they leave
+/// nothing behind, and those who stay get through.
+#[test]
+fn handshakes_of_clients_that_have_gone() {
+    check_with_tls(|daemon| {
+        connect(daemon, &["tls_v1"]).publish("t", b"x");
+        let before = daemon.descriptors();
+        for round in 0..10 {
+            let mut clients: Vec<_> = (0..50).map(|_| asks_for_tls(daemon)).collect();
+            let mut staying = asks_for_tls(daemon);
+            for client in &mut clients {
+                client.stream.raw.write_all(&hello().1).unwrap();
+                if round % 2 == 0 {
+                    client.shutdown(Shutdown::Write);
+                }
+            }
+            drop(clients);
+            staying.stream.start_tls(CERTIFICATES.client(Shown::Nothing)).unwrap();
+            staying.expect_ok();
+            staying.publish("t", b"x");
+        }
+        daemon.wait_topic("t", &[("depth", 11)]);
+        eventually(|| match daemon.descriptors() {
+            open if open <= before => Ok(()),
+            open => Err(format!("{open} descriptors, {before} before")),
+        });
+    });
+}
+
+/// The end of a handshake, a command and the end of the connection come in one piece: the command
+/// is carried out.
+#[test]
+fn a_whole_session_behind_the_end_of_a_handshake() {
+    check_with_tls(|daemon| {
+        let mut client = asks_for_tls(daemon);
+        let (mut tls, hello) = hello();
+        client.stream.raw.write_all(&hello).unwrap();
+        while tls.is_handshaking() {
+            tls.read_tls(&mut client.stream.raw).unwrap();
+            tls.process_new_packets().unwrap();
+        }
+        tls.writer().write_all(&with_body("PUB t", b"x")).unwrap();
+        tls.send_close_notify();
+        let mut last = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut last).unwrap();
+        }
+        client.stream.raw.write_all(&last).unwrap();
+        client.shutdown(Shutdown::Write);
+        daemon.wait_topic("t", &[("depth", 1)]);
     });
 }

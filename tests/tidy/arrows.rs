@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("broker", &["protocol", "limits"]),
     ("reactor", &["protocol", "limits"]),
     // A shard's inbox takes the control thread's mail, hence `control`.
-    ("server", &["control", "broker", "reactor", "protocol", "limits", "options"]),
+    ("server", &["control", "broker", "reactor", "protocol", "limits", "options", "process"]),
     ("control", &["http", "broker", "protocol", "limits", "options", "log", "process"]),
     ("http", &["protocol", "limits", "options"]),
     ("process", &["limits", "log"]),
