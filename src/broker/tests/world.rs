@@ -31,7 +31,7 @@ pub(super) fn channel(text: &str) -> ChannelName {
     ChannelName::parse(text.as_bytes()).unwrap()
 }
 
-pub(super) fn config() -> ShardConfig {
+pub(crate) fn config() -> ShardConfig {
     ShardConfig {
         index: ShardIndex(0),
         shards: 1,
