@@ -9,9 +9,21 @@ use rustix::thread::gettid;
 /// How nice a thread is that gives way: it gets a tenth of a CPU that others want, too.
 const GIVING_WAY: i32 = 10;
 
+/// How nice a thread is that gives way to those as well: it gets a thirtieth.
+const GIVING_WAY_TO_ALL: i32 = 15;
+
 /// Has the calling thread, and those it starts, give way to the shards where they share a CPU.
 pub(crate) fn give_way() {
-    if let Err(error) = setpriority_process(Some(gettid()), GIVING_WAY) {
+    be_nice(GIVING_WAY);
+}
+
+/// The same for a thread with much to compute, which gives way to the control thread, too.
+pub(crate) fn give_way_to_all() {
+    be_nice(GIVING_WAY_TO_ALL);
+}
+
+fn be_nice(nice: i32) {
+    if let Err(error) = setpriority_process(Some(gettid()), nice) {
         tracing::warn!("cannot lower the priority of a thread - {error}");
     }
 }

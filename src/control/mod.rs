@@ -105,7 +105,12 @@ pub fn run(config: ControlConfig) -> io::Result<ControlThread> {
     let (close_http, close) = watch::channel(false);
     let (finish, finished) = watch::channel(false);
     let (http, http_closed) = sync_mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Those that render large documents; the control thread itself is not one of them.
+        .thread_name("control-worker")
+        .on_thread_start(process::give_way_to_all)
+        .build()?;
     let signals = {
         let _inside = runtime.enter();
         signals::Signals::watch()?

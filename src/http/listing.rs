@@ -1,4 +1,4 @@
-//! Documents that may be large, of which only so many are in memory at a time.
+//! Documents that may be large, which leave in pieces.
 
 use super::response::Reply;
 use crate::limits::HTTP_PIECE_BYTES;
@@ -14,13 +14,23 @@ use tokio::sync::OwnedSemaphorePermit;
 /// client that does not read holds a turn, not one more document each time it asks.
 pub(crate) fn reply(document: Vec<u8>, turn: OwnedSemaphorePermit) -> Response {
     let mut response = Reply::Json(Vec::new()).into_response();
-    *response.body_mut() = Body::new(Listing { rest: document.into(), _turn: turn });
+    *response.body_mut() = Body::new(Listing { rest: document.into(), turn: Some(turn) });
     response
+}
+
+/// A body that leaves in pieces if it is large: the kernel copies what it is given in one go, and
+/// a shard that shares the CPU would wait for megabytes.
+pub(crate) fn body(document: impl Into<Bytes>) -> Body {
+    let rest = document.into();
+    if rest.len() <= HTTP_PIECE_BYTES {
+        return rest.into();
+    }
+    Body::new(Listing { rest, turn: None })
 }
 
 struct Listing {
     rest: Bytes,
-    _turn: OwnedSemaphorePermit,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpBody for Listing {
@@ -35,8 +45,12 @@ impl HttpBody for Listing {
             return Poll::Ready(None);
         }
         let bytes = self.rest.len().min(HTTP_PIECE_BYTES);
-        // A copy: a slice would keep all of the document alive in the connection's buffer.
-        let piece = Bytes::copy_from_slice(&self.rest.split_to(bytes));
+        let mut piece = self.rest.split_to(bytes);
+        if self.turn.is_some() {
+            // A slice would keep all of the document alive in the connection's buffer, when
+            // another one has this one's turn.
+            piece = Bytes::copy_from_slice(&piece);
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

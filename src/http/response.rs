@@ -1,6 +1,8 @@
 //! Answers of the HTTP API: NSQ's headers, error bodies and JSON.
 
 pub(crate) use crate::protocol::go_json::json;
+
+use super::listing;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -66,16 +68,18 @@ impl IntoResponse for Reply {
             Self::Text(text) if text.is_empty() => Self::Empty.into_response(),
             Self::Empty => ([(NSQ_CONTENT_TYPE, NSQ_VERSION)], Body::empty()).into_response(),
             Self::Text(text) => {
-                ([(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)], text).into_response()
+                let headers = [(CONTENT_TYPE, TEXT), (NSQ_CONTENT_TYPE, NSQ_VERSION)];
+                (headers, listing::body(text)).into_response()
             }
-            Self::Metrics(text) => ([(CONTENT_TYPE, METRICS)], text).into_response(),
+            Self::Metrics(text) => ([(CONTENT_TYPE, METRICS)], listing::body(text)).into_response(),
             Self::TlsRequired { https_port } => {
                 let body =
                     format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {https_port}}}");
                 (StatusCode::FORBIDDEN, Self::Json(body.into_bytes())).into_response()
             }
             Self::Json(bytes) => {
-                ([(CONTENT_TYPE, JSON), (NSQ_CONTENT_TYPE, NSQ_VERSION)], bytes).into_response()
+                let headers = [(CONTENT_TYPE, JSON), (NSQ_CONTENT_TYPE, NSQ_VERSION)];
+                (headers, listing::body(bytes)).into_response()
             }
         }
     }

@@ -107,6 +107,11 @@ impl Formatter for HtmlSafe {
     where
         W: ?Sized + io::Write,
     {
+        // Nearly all have nothing to escape, and are looked through without a branch per byte.
+        let begins_special = |b: u8| matches!(b, b'<' | b'>' | b'&' | 0xe2);
+        if !fragment.bytes().fold(false, |any, byte| any | begins_special(byte)) {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
         let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
         let mut rest = fragment;
         while let Some(at) = rest.find(special) {
