@@ -3,9 +3,11 @@
 
 use super::merge;
 use super::model::{NodeStats, Producer, ProducerTopic, TopicStats};
-use crate::client::http::{HttpClient, escape};
+use crate::client::http::escape;
+use crate::http::requests::HttpClient;
 use crate::limits::ADMIN_QUESTIONS_AT_ONCE_MAX;
 use crate::options::split_host_port;
+use bytes::Bytes;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
 use serde::Deserialize;
@@ -270,18 +272,13 @@ impl Cluster {
         serde_json::from_slice(&body).map_err(wrong)
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        address: &str,
-        target: &str,
-    ) -> Result<bytes::Bytes, String> {
+    async fn exchange(&self, method: Method, address: &str, target: &str) -> Result<Bytes, String> {
         let url = format!("http://{address}{target}");
         tracing::debug!("CI: querying {url}");
         let verb = if method == Method::GET { "Get" } else { "Post" };
         let uri = url.parse::<Uri>().map_err(|error| format!("{verb} {url:?}: {error}"))?;
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
-        let answer = self.http.insist(method, &uri, &HEADERS);
+        let answer = self.http.insist(method, &uri, &HEADERS, Bytes::new());
         let answer = match self.patience {
             None => answer.await,
             Some(patience) => match timeout(patience, answer).await {

@@ -57,7 +57,7 @@ async fn datapoint(admin: &Admin, url: &str) -> Result<f64, String> {
         datapoints: Vec<(Option<f64>, Option<f64>)>,
     }
     let url: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let body = admin.http.insist(Method::GET, &url, &[]).await?;
+    let body = admin.http.insist(Method::GET, &url, &[], Bytes::new()).await?;
     let series: Vec<Series> = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     let first = series.first().and_then(|series| series.datapoints.first());
     first.and_then(|point| point.0).ok_or_else(|| "no datapoint".to_owned())

@@ -1,6 +1,6 @@
 //! `--notification-http-endpoint`: who has changed what, posted one after the other.
 
-use crate::client::http::HttpClient;
+use crate::http::requests::HttpClient;
 use crate::limits::ADMIN_NOTIFICATIONS_MAX;
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

@@ -6,8 +6,8 @@ use super::flags::{AdminOptions, allowed_network};
 use super::live::Live;
 use super::notify::Notifier;
 use crate::client::Config;
-use crate::client::http::HttpClient;
 use crate::client::tls;
+use crate::http::requests::{HttpClient, RequestLimits};
 use crate::limits::ADMIN_ANSWER_BYTES_MAX;
 use crate::log::LogFilter;
 use crate::options::read_roots;
@@ -48,9 +48,12 @@ impl Admin {
         stopped: watch::Receiver<bool>,
     ) -> Result<Self, String> {
         let tls = client_tls(&options)?;
-        let (connect, request) =
-            (options.http_client_connect_timeout, options.http_client_request_timeout);
-        let http = HttpClient::new(tls.as_ref(), connect, request, ADMIN_ANSWER_BYTES_MAX);
+        let limits = RequestLimits {
+            connect_timeout: options.http_client_connect_timeout,
+            request_timeout: options.http_client_request_timeout,
+            answer_bytes_max: ADMIN_ANSWER_BYTES_MAX,
+        };
+        let http = HttpClient::new(tls.as_ref(), limits);
         let users = match options.auth_file.as_str() {
             "" => None,
             path => Some(Users::read(path)?),

@@ -118,7 +118,7 @@ impl Shard {
     /// The auth server is asked again before a command is carried out.
     pub(super) fn ask_again(&mut self, index: u32, command: Command<'_>) {
         let parked = match command {
-            Command::Sub { topic, channel } => Parked::Subscribe(topic, channel),
+            Command::Sub(names) => Parked::Subscribe(names.0, names.1),
             Command::PublishStart { topic } => Parked::PublishStart(*topic),
             Command::Publish(publish) => Parked::Publish(self.own(publish)),
             _ => return,
@@ -199,7 +199,7 @@ impl<'c> Wanted<'c> {
     /// has been looked at.
     fn of(command: &'c Command<'_>) -> Option<Self> {
         match command {
-            Command::Sub { topic, channel } => Some(Self::to_subscribe(topic, channel)),
+            Command::Sub(names) => Some(Self::to_subscribe(&names.0, &names.1)),
             Command::PublishStart { topic } => Some(Self::to_publish(PublishKind::Mpub, topic)),
             Command::Publish(publish) if publish.kind != PublishKind::Mpub => {
                 Some(Self::to_publish(publish.kind, publish.topic))

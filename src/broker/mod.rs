@@ -49,4 +49,4 @@ pub mod upgrade;
 pub use identify::Features;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

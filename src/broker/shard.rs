@@ -255,7 +255,7 @@ impl Shard {
             Command::Requeue { id, delay_ms } => self.requeue(now, index, id, delay_ms),
             Command::Touch { id } => self.touch(now, index, id),
             Command::PublishStart { topic } => self.publish_start(now, index, topic),
-            Command::Sub { topic, channel } => self.subscribe(now, index, topic, channel),
+            Command::Sub(names) => self.subscribe(now, index, names.0, names.1),
             Command::Identify { body } => self.identify(now, index, body),
             Command::Auth { secret } => self.authenticate(index, secret),
             Command::Close => self.close(index),

@@ -11,4 +11,4 @@ mod overflow;
 mod policies;
 mod random;
 mod windows;
-mod world;
+pub(crate) mod world;

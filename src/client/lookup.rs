@@ -2,7 +2,8 @@
 //! taken together. One that fails hides nothing that another knows.
 
 use super::error::Error;
-use super::http::{HttpClient, escape, parse_url};
+use super::http::{escape, parse_url};
+use crate::http::requests::HttpClient;
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use serde::Deserialize;

@@ -4,13 +4,14 @@
 //! the clients that wait for it; it ends with its client. What a server grants is kept by who
 //! asked, for as long as it said.
 
-use super::http_client::HttpClient;
+use super::http_client;
 use super::response;
 use super::shards::Shards;
 use super::state::Control;
 use crate::broker::admin::{AdminRequest, ShardIndex};
 use crate::broker::grant::{AuthQuestion, Grant, Patterns};
 use crate::broker::session::SessionKey;
+use crate::http::requests::HttpClient;
 use crate::limits::{AUTH_AT_ONCE_MAX, AUTH_QUESTIONS_MAX};
 use crate::options::Options;
 use bytes::Bytes;
@@ -123,7 +124,7 @@ impl AuthServers {
         Ok(Some(Self {
             addresses,
             posts: options.auth_http_request_method == "post",
-            http: HttpClient::with_tls(options)?,
+            http: http_client::with_tls(options)?,
             patterns: Mutex::default(),
             turns: Semaphore::new(AUTH_AT_ONCE_MAX),
         }))
@@ -153,10 +154,10 @@ impl AuthServers {
         let is_url = address.contains("://");
         let url = if is_url { address.to_owned() } else { format!("http://{address}/auth") };
         let answer = if self.posts {
-            self.http.answer(Method::POST, &url, question.form().into()).await?
+            http_client::answer(&self.http, Method::POST, &url, question.form().into()).await?
         } else {
             let url = format!("{url}?{}", question.query());
-            self.http.answer(Method::GET, &url, Bytes::new()).await?
+            http_client::answer(&self.http, Method::GET, &url, Bytes::new()).await?
         };
         Grant::parse(&answer, &mut *self.patterns.lock().await)
     }

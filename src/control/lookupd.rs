@@ -11,7 +11,7 @@ mod peer;
 mod starting;
 mod topology;
 
-use super::http_client::HttpClient;
+use super::http_client;
 use super::metadata::MetadataChanged;
 use super::shards::{Shards, Unavailable};
 use super::state::Control;
@@ -66,7 +66,7 @@ impl Announcer {
             topology: topology.subscribe(),
             answer_bytes_max: options.max_body_size,
         };
-        let starter = Starter::new(Arc::clone(&control), HttpClient::plain(&options));
+        let starter = Starter::new(Arc::clone(&control), http_client::plain(&options));
         drop(options);
         Self {
             control,

@@ -17,13 +17,9 @@ pub enum Command<'a> {
         /// The client's secret.
         secret: &'a [u8],
     },
-    /// `SUB`.
-    Sub {
-        /// The topic to consume from.
-        topic: TopicName,
-        /// The channel to join.
-        channel: ChannelName,
-    },
+    /// `SUB`: the topic to consume from and the channel to join. In a box, since every FIN would
+    /// move the room they take.
+    Sub(Box<(TopicName, ChannelName)>),
     /// The line of an MPUB is valid, its body has not been looked at: NSQ creates the topic now,
     /// even if the body turns out bad. The MPUB itself follows as [`Command::Publish`].
     PublishStart {
@@ -59,6 +55,9 @@ pub enum Command<'a> {
     /// `NOP`, or an `RDY` that came after `CLS` and is to be ignored.
     Nop,
 }
+
+/// One is moved for every message that is finished: it stays a few registers large.
+const _: () = assert!(size_of::<Command<'_>>() <= 64);
 
 /// Messages to publish.
 #[derive(Debug, PartialEq, Eq)]

@@ -175,11 +175,15 @@ impl EventLoop {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
-            // The turn may have taken note of the wake-up that told of another stage: a shard that
-            // slept now would sleep through it.
-            self.wait(idle && self.stage.current() == stage)?;
+            self.wait_during(stage, idle)?;
         }
         Ok(())
+    }
+
+    /// Ends a turn. It may have taken note of the wake-up that told of another stage: a shard that
+    /// slept then would sleep through it.
+    fn wait_during(&mut self, stage: Stage, idle: bool) -> io::Result<()> {
+        self.wait(idle && self.stage.current() == stage)
     }
 
     /// Says, once, that there is nothing left to deliver.
@@ -473,3 +477,6 @@ impl EventLoop {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

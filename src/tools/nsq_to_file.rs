@@ -13,8 +13,9 @@ use self::writer::{FileWriter, Plan};
 use super::flags::{count, user_agent};
 use super::lines::Style;
 use super::run::{Failure, StopSignals, run_in_style};
-use crate::client::http::{HttpClient, parse_url};
+use crate::client::http::parse_url;
 use crate::client::{Config, Consumer};
+use crate::http::requests::{HttpClient, RequestLimits};
 use crate::limits::CLIENT_LOOKUP_BYTES_MAX;
 use crate::log::LogLevel;
 use crate::options::value::{boolean, integer, log_level, time};
@@ -309,12 +310,12 @@ struct TopicList {
 }
 
 async fn find_topics(flags: &Flags) -> Result<Vec<String>, String> {
-    let http = HttpClient::new(
-        None,
-        flags.http_client_connect_timeout,
-        flags.http_client_request_timeout,
-        CLIENT_LOOKUP_BYTES_MAX,
-    );
+    let limits = RequestLimits {
+        connect_timeout: flags.http_client_connect_timeout,
+        request_timeout: flags.http_client_request_timeout,
+        answer_bytes_max: CLIENT_LOOKUP_BYTES_MAX,
+    };
+    let http = HttpClient::new(None, limits);
     let mut topics = BTreeSet::new();
     for lookupd in &flags.lookupd_http_address {
         let url = parse_url(&format!("http://{lookupd}/topics")).map_err(|e| e.to_string())?;

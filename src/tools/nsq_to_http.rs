@@ -10,7 +10,8 @@ use super::host_pool::{HostPool, Mode};
 use super::run::{Failure, StopSignals, run};
 use super::timings::Timings;
 use crate::client::Message;
-use crate::client::http::{HttpClient, parse_url, trusted_by_machine};
+use crate::client::http::{parse_url, trusted_by_machine};
+use crate::http::requests::{HttpClient, RequestLimits};
 use crate::limits::CLIENT_LOOKUP_BYTES_MAX;
 use crate::options::value::{boolean, integer, time};
 use crate::options::{Exit, VERSION, read_flags, refuse, version_of};
@@ -183,7 +184,12 @@ impl Forwarder {
         let tls = if is_secure { Some(trusted_by_machine()?) } else { None };
         let patience = flags.http_client_request_timeout;
         let connect = flags.http_client_connect_timeout;
-        let http = HttpClient::new(tls.as_ref(), connect, patience, CLIENT_LOOKUP_BYTES_MAX);
+        let limits = RequestLimits {
+            connect_timeout: connect,
+            request_timeout: patience,
+            answer_bytes_max: CLIENT_LOOKUP_BYTES_MAX,
+        };
+        let http = HttpClient::new(tls.as_ref(), limits);
         let mut headers: Vec<(HeaderName, HeaderValue)> =
             vec![(USER_AGENT, HeaderValue::try_from(format!("nsq_to_http v{VERSION}"))?)];
         if method == Method::POST {

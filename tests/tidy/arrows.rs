@@ -29,8 +29,8 @@ const ARROWS: [(&str, &[&str]); 15] = [
         ],
     ),
     // The client library: nothing of the daemon but what the wire looks like.
-    ("client", &["protocol", "options", "limits"]),
-    ("tools", &["client", "protocol", "options", "limits", "log"]),
+    ("client", &["http", "protocol", "options", "limits"]),
+    ("tools", &["client", "http", "protocol", "options", "limits", "log"]),
 ];
 
 /// Parts that decide and never act: what they do is a function of what they are given.

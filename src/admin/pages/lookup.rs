@@ -1,6 +1,6 @@
 //! The nsqlookupds: which there are, what they list that no nsqd has, and making topics.
 
-use super::frame::{Page, Reader, Section, document, short};
+use super::frame::{Page, Reader, Section, document};
 use super::parts::Action;
 use super::segment;
 use crate::admin::access::Caller;
@@ -100,7 +100,7 @@ fn list(states: &[(String, Result<String, String>)]) -> Markup {
                                 Err(fault) => {
                                     td {
                                         span.badge.bad { "no answer" }
-                                        p.bad { (short(fault)) }
+                                        p.bad { (fault) }
                                     }
                                     td {}
                                 },

@@ -1,6 +1,6 @@
 //! The nsqds: which there are, and how they are.
 
-use super::frame::{Page, Reader, Section, document, short};
+use super::frame::{Page, Reader, Section, document};
 use super::parts::{badge, cells, heads, tiles};
 use super::picture;
 use crate::admin::access::Caller;
@@ -107,7 +107,7 @@ pub(super) fn state(node: &NodeRow) -> Markup {
             (None, _) => span.badge.good { "ok" },
             (Some(trouble), Some(_)) => {
                 span.badge.bad { "no answer" }
-                p.bad { (short(trouble)) }
+                p.bad { (trouble) }
             },
             (Some(trouble), None) => { span.badge.bad { "not well" } p.bad { (trouble) } },
         }

@@ -1,6 +1,6 @@
 //! One topic: where it is, and who reads it.
 
-use super::frame::{Page, Reader, Section, document, short};
+use super::frame::{Page, Reader, Section, document};
 use super::parts::{Action, badges, cells, counted, heads, latencies, order, tiles, trail};
 use super::{graphs, picture, segment};
 use crate::admin::access::Caller;
@@ -182,7 +182,7 @@ fn nodes(admin: &Admin, reader: &Reader, picture: &Picture, topic: &str) -> Mark
                                     " " span.muted { (node.producer.hostname) }
                                     (badges("", stats.durability.as_deref()))
                                     @if let Some(trouble) = node.trouble() {
-                                        p.bad { (short(trouble)) }
+                                        p.bad { (trouble) }
                                     }
                                 }
                                 (cells(&figures, &names))

@@ -51,7 +51,7 @@ impl Auditor {
     pub(super) fn before(&self, _: Subscription, command: &Command<'_>) -> Note {
         let ok = Note::Answered(Expected::Ok);
         match command {
-            Command::Sub { .. } => ok,
+            Command::Sub(_) => ok,
             Command::Auth { .. } => Note::Answered(Expected::Json),
             Command::Identify { body } if body.windows(11).any(|part| part == b"negotiation") => {
                 Note::Answered(Expected::Json)

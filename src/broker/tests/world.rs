@@ -31,7 +31,7 @@ pub(super) fn channel(text: &str) -> ChannelName {
     ChannelName::parse(text.as_bytes()).unwrap()
 }
 
-pub(super) fn config() -> ShardConfig {
+pub(crate) fn config() -> ShardConfig {
     ShardConfig {
         index: ShardIndex(0),
         shards: 1,
@@ -274,8 +274,8 @@ impl World {
             match client.decoder.next(&mut input, &context, pool) {
                 Ok(Some(command)) => {
                     let note = self.auditor.before(client.subscription, &command);
-                    if let Command::Sub { topic, channel } = &command {
-                        client.subscription = Some((*topic, *channel));
+                    if let Command::Sub(names) = &command {
+                        client.subscription = Some(**names);
                     }
                     let before = shard.session_mut(key).unwrap().counts.clone();
                     shard.command(self.now, key, command);

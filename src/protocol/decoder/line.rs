@@ -41,7 +41,7 @@ impl Short {
             Self::Touch(id) => Command::Touch { id },
             Self::Requeue(id, delay_ms) => Command::Requeue { id, delay_ms },
             Self::Ready(count) => Command::Ready { count },
-            Self::Subscribe(names) => Command::Sub { topic: names.0, channel: names.1 },
+            Self::Subscribe(names) => Command::Sub(names),
             Self::Close => Command::Close,
             Self::Nop => Command::Nop,
         }

@@ -54,7 +54,7 @@ impl Connection {
                 Ok(Some(command)) => {
                     self.commands.push(describe(&command));
                     match command {
-                        Command::Sub { .. } => self.state = State::Subscribed,
+                        Command::Sub(_) => self.state = State::Subscribed,
                         Command::Close => self.state = State::Closing,
                         Command::Publish(Publish { body: Body::Owned(bytes), .. }) => {
                             self.slabs.give(bytes);
@@ -83,7 +83,7 @@ fn describe(command: &Command<'_>) -> String {
     match command {
         Command::Identify { body } => format!("IDENTIFY {}", body.escape_ascii()),
         Command::Auth { secret } => format!("AUTH {}", secret.escape_ascii()),
-        Command::Sub { topic, channel } => format!("SUB {topic} {channel}"),
+        Command::Sub(names) => format!("SUB {} {}", names.0, names.1),
         Command::PublishStart { topic } => format!("start {topic}"),
         Command::Publish(publish) => describe_publish(publish),
         Command::Ready { count } => format!("RDY {count}"),

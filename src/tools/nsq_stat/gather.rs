@@ -1,6 +1,7 @@
 //! Statistics of one channel from every nsqd that has its topic.
 
-use crate::client::http::{HttpClient, escape, parse_url};
+use crate::client::http::{escape, parse_url};
+use crate::http::requests::{HttpClient, RequestLimits};
 use crate::limits::CLIENT_LOOKUP_BYTES_MAX;
 use crate::tools::run::Failure;
 use serde::Deserialize;
@@ -75,7 +76,12 @@ impl<'a> Gatherer<'a> {
         sources: (&'a [String], &'a [String]),
         timeouts: (Duration, Duration),
     ) -> Self {
-        let http = HttpClient::new(None, timeouts.0, timeouts.1, CLIENT_LOOKUP_BYTES_MAX);
+        let limits = RequestLimits {
+            connect_timeout: timeouts.0,
+            request_timeout: timeouts.1,
+            answer_bytes_max: CLIENT_LOOKUP_BYTES_MAX,
+        };
+        let http = HttpClient::new(None, limits);
         Self { topic, channel, lookupds: sources.0, nsqds: sources.1, http }
     }
 

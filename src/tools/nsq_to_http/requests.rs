@@ -1,6 +1,7 @@
 //! One message, one request: URLs, headers, redirects, and which answers are good.
 
-use crate::client::http::{HttpClient, escape, parse_url};
+use crate::client::http::{escape, parse_url};
+use crate::http::requests::HttpClient;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;

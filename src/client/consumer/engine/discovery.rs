@@ -3,9 +3,9 @@
 use super::Engine;
 use crate::client::config::Config;
 use crate::client::error::Error;
-use crate::client::http::HttpClient;
 use crate::client::lookup::{Found, LookupService, ask};
 use crate::client::tls;
+use crate::http::requests::{HttpClient, RequestLimits};
 use crate::limits::CLIENT_LOOKUP_BYTES_MAX;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -45,8 +45,12 @@ impl Discovery {
             let secure = service.is_secure() || self.services.iter().any(LookupService::is_secure);
             let tls = if secure { Some(tls::client_config(&self.config)?) } else { None };
             let timeout = self.config.lookupd_poll_timeout;
-            self.http =
-                Some(HttpClient::new(tls.as_ref(), timeout, timeout, CLIENT_LOOKUP_BYTES_MAX));
+            let limits = RequestLimits {
+                connect_timeout: timeout,
+                request_timeout: timeout,
+                answer_bytes_max: CLIENT_LOOKUP_BYTES_MAX,
+            };
+            self.http = Some(HttpClient::new(tls.as_ref(), limits));
         }
         if self.services.is_empty() {
             let interval = self.config.lookupd_poll_interval;
