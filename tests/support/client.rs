@@ -55,6 +55,7 @@ impl Frame {
                 Ok(0) => panic!("the connection ended within a frame header"),
                 Ok(count) => filled += count,
                 Err(error) if closed_by_peer(&error) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
