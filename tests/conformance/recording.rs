@@ -6,11 +6,11 @@ use crate::support::auth_server::AuthServer;
 use crate::support::certificates::{CERTIFICATES, Shown};
 use crate::support::client::{Client, Frame};
 use crate::support::daemon::Daemon;
-use crate::support::http::{Reply, request, request_over_tls};
+use crate::support::http::{Reply, exchange, request, request_over_tls};
 use crate::support::matrix::check;
 use std::collections::VecDeque;
 use std::io::ErrorKind::UnexpectedEof;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::Shutdown;
 
 /// A line that says something, and its number.
@@ -168,6 +168,7 @@ impl<'d> Player<'d> {
             },
             "} " => self.client().send(&text(what)),
             "~ " => self.layer(what),
+            "^ " => self.replied(exchange(&self.daemon.http, &text(what))),
             _ => self.ask(line),
         }
     }
@@ -214,6 +215,10 @@ impl<'d> Player<'d> {
                 request_over_tls(&https, shown(who), method, target, &body)
             }
         };
+        self.replied(reply);
+    }
+
+    fn replied(&mut self, reply: io::Result<Reply>) {
         self.answers.push_back(match &reply {
             Ok(reply) => {
                 let text = String::from_utf8_lossy(&reply.body);
