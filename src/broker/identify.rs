@@ -8,7 +8,7 @@ use super::upgrade::{Layers, Upgrade};
 use crate::protocol::compression::Compression;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame;
-use crate::protocol::identify::{Reply, Settings, response_json};
+use crate::protocol::identify::{DEFLATE_LEVEL_DEFAULT, Reply, Settings, response_json};
 
 /// What the IDENTIFY reply says of the daemon.
 #[derive(Debug, Clone)]
@@ -55,8 +55,7 @@ impl Shard {
         // NSQ's heartbeat timer starts over when IDENTIFY is applied.
         session.last_heartbeat = now.time;
         if settings.feature_negotiation {
-            let deflate_level = settings.deflate_level(self.config.features.max_deflate_level);
-            let reply = self.config.reply(&session.negotiated, upgrade, deflate_level);
+            let reply = self.config.reply(&session.negotiated, upgrade);
             session.answer(|out| frame::push_response(out, &reply));
         } else {
             session.answer_ok();
@@ -134,14 +133,19 @@ impl Negotiated {
 }
 
 impl super::shard::ShardConfig {
-    fn reply(&self, negotiated: &Negotiated, upgrade: Upgrade, deflate_level: u8) -> Vec<u8> {
+    fn reply(&self, negotiated: &Negotiated, upgrade: Upgrade) -> Vec<u8> {
+        // A level is told even where nothing is deflated.
+        let (deflate, deflate_level) = match upgrade.compression {
+            Some(Compression::Deflate { level }) => (true, level),
+            _ => (false, DEFLATE_LEVEL_DEFAULT.min(self.features.max_deflate_level)),
+        };
         response_json(&Reply {
             max_rdy_count: self.command_limits.max_rdy_count,
             version: self.features.version,
             max_msg_timeout_ms: self.features.max_msg_timeout_ms,
             msg_timeout_ms: negotiated.message_timeout.0 / 1_000_000,
             tls_v1: upgrade.tls,
-            deflate: matches!(upgrade.compression, Some(Compression::Deflate { .. })),
+            deflate,
             deflate_level,
             snappy: upgrade.compression == Some(Compression::Snappy),
             max_deflate_level: self.features.max_deflate_level,

@@ -197,7 +197,14 @@ fn with_path(uri: &Uri, path: &str) -> Uri {
 /// Go's redirect: a small page for GET, only the header for the others.
 fn redirect(method: &Method, uri: &Uri) -> Response {
     let location = uri.to_string();
-    let header = HeaderValue::try_from(&location).expect("a URI is ASCII");
+    let mut escaped = String::with_capacity(location.len());
+    for byte in location.bytes() {
+        match byte {
+            0x80.. => escaped.push_str(&format!("%{byte:x}")),
+            ascii => escaped.push(char::from(ascii)),
+        }
+    }
+    let header = HeaderValue::try_from(escaped).expect("a URI has no control characters");
     if method != Method::GET {
         return (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, header)]).into_response();
     }

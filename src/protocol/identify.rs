@@ -77,7 +77,7 @@ impl Settings {
 }
 
 /// The level NSQ reports and uses unless the client wishes another one.
-const DEFLATE_LEVEL_DEFAULT: u8 = 6;
+pub const DEFLATE_LEVEL_DEFAULT: u8 = 6;
 
 /// The document as decoded, before its values are checked. Absent is zero, as in Go.
 #[derive(Default)]

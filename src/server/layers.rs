@@ -10,10 +10,16 @@ use crate::broker::upgrade::TlsPeer;
 use crate::limits::{LAYER_BYTES_KEPT, OUTPUT_BYTES_MAX};
 use crate::protocol::compression::{Compression, Damaged, Packer, Unpacker};
 use crate::protocol::output::Output;
-use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{
+    CertificateError, CipherSuite, Error, InvalidMessage, ProtocolVersion, ServerConfig,
+    ServerConnection,
+};
 use std::borrow::Cow;
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
+
+/// What nsqd says to clients that shake no hands.
+const NO_TLS: &str = "tls: first record does not look like a TLS handshake";
 
 /// See the module's text.
 #[derive(Default)]
@@ -45,7 +51,7 @@ pub(super) enum Handshake {
 
 impl Layers {
     /// Begins TLS, below everything else.
-    pub(super) fn begin_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), rustls::Error> {
+    pub(super) fn begin_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), Error> {
         let mut connection = ServerConnection::new(config)?;
         // What is written is taken out at once; its size is bounded before.
         connection.set_buffer_limit(None);
@@ -102,11 +108,16 @@ impl Layers {
         let Some(tls) = &mut self.tls else { return Handshake::UnderWay };
         let outcome = loop {
             let processed = match tls.read_tls(wire) {
-                Ok(_) => tls.process_new_packets().map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(_) => tls.process_new_packets().map_err(|error| reason(&error)),
+                Err(error) => Err(error.to_string().into()),
             };
             match processed {
-                Err(reason) => break Handshake::Failed(reason),
+                Err(reason) if reason == NO_TLS => {
+                    // No alert to those who do not speak TLS: they read the text.
+                    self.tls = None;
+                    return Handshake::Failed(reason.into_owned());
+                }
+                Err(reason) => break Handshake::Failed(reason.into_owned()),
                 Ok(_) if !tls.is_handshaking() => break Handshake::Done(Box::new(peer(tls))),
                 Ok(_) if wire.is_empty() => break Handshake::UnderWay,
                 Ok(_) => {}
@@ -235,6 +246,21 @@ impl std::fmt::Debug for Layers {
 fn write(tls: &mut ServerConnection, bytes: &[u8]) {
     // There is no limit. It fails only after the peer has broken TLS, and then nothing matters.
     let _ = tls.writer().write_all(bytes);
+}
+
+/// Why a handshake has failed, in nsqd's words where clients meet them.
+fn reason(error: &Error) -> Cow<'static, str> {
+    match error {
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => NO_TLS.into(),
+        Error::NoCertificatesPresented => "tls: client didn't provide a certificate".into(),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            let reason = "x509: certificate signed by unknown authority";
+            format!("tls: failed to verify certificate: {reason}").into()
+        }
+        other => other.to_string().into(),
+    }
 }
 
 /// Moves all TLS has to say to the bytes to be sent.

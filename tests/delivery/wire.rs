@@ -65,6 +65,7 @@ impl Connection {
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Read_::Idle,
+                io::ErrorKind::Interrupted => Read_::Some,
                 _ => Read_::Closed,
             },
         }

@@ -2,35 +2,23 @@
 
 use crate::support::certificates::{CERTIFICATES, Shown};
 use crate::support::daemon::{Daemon, Options};
-use crate::support::http::{Reply, parse};
+use crate::support::http::{Reply, request_over_tls};
 use crate::support::stream::Address;
 use crate::support::wait::PATIENCE;
-use rustls::ClientConnection;
 use std::io::{self, Read, Write};
 
 /// A daemon with a certificate, and where it serves HTTPS.
 fn start(flags: &[&str]) -> (Daemon, Address) {
     let flags = CERTIFICATES.flags(flags);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let mut daemon = Daemon::start(&Options { flags: &flags, ..Options::default() });
+    let daemon = Daemon::start(&Options { flags: &flags, ..Options::default() });
     let https = daemon.https();
     (daemon, https)
 }
 
 /// A POST over TLS, of a client that shows a certificate.
 fn post(https: &Address, shown: Shown, target: &str, body: &str) -> io::Result<Reply> {
-    let name = "localhost".try_into().expect("a name");
-    let tls = ClientConnection::new(CERTIFICATES.client(shown), name).expect("a client");
-    let mut stream = rustls::StreamOwned::new(tls, https.connect()?);
-    let head = format!("POST {target} HTTP/1.1\r\nHost: nsqd\r\nConnection: close\r\n");
-    stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
-    let mut answer = Vec::new();
-    // The end of the stream need not be announced.
-    let read = stream.read_to_end(&mut answer);
-    if answer.is_empty() {
-        read?;
-    }
-    parse(&answer).map_err(io::Error::other)
+    request_over_tls(https, shown, "POST", target, body.as_bytes())
 }
 
 fn is_refused_in_the_clear(daemon: &Daemon, https: &Address) {

@@ -45,6 +45,28 @@ impl Frame {
         }
     }
 
+    /// Reads one; `None` at the end of the stream.
+    pub(crate) fn read(stream: &mut impl Read) -> io::Result<Option<Self>> {
+        let mut header = [0; 8];
+        let mut filled = 0;
+        while filled < header.len() {
+            match stream.read(&mut header[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => panic!("the connection ended within a frame header"),
+                Ok(count) => filled += count,
+                Err(error) if closed_by_peer(&error) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let size = u32::from_be_bytes(header[..4].try_into().expect("four bytes"));
+        let kind = u32::from_be_bytes(header[4..].try_into().expect("four bytes"));
+        let size = usize::try_from(size).expect("a 64-bit machine");
+        let mut payload = vec![0; size.checked_sub(4).expect("a size covers the frame type")];
+        stream.read_exact(&mut payload)?;
+        Ok(Some(Self::parse(kind, payload)))
+    }
+
     fn parse(kind: u32, payload: Vec<u8>) -> Self {
         match kind {
             0 => Self::Response(payload),
@@ -171,23 +193,7 @@ impl Client {
 
     /// The next frame, heartbeats included; `None` when the daemon has closed the connection.
     pub(crate) fn any_frame(&mut self) -> Option<Frame> {
-        let mut header = [0; 8];
-        let mut filled = 0;
-        while filled < header.len() {
-            match self.stream.read(&mut header[filled..]) {
-                Ok(0) if filled == 0 => return None,
-                Ok(0) => panic!("the connection ended within a frame header"),
-                Ok(count) => filled += count,
-                Err(error) if closed_by_peer(&error) => return None,
-                Err(error) => panic!("no frame came: {error}"),
-            }
-        }
-        let size = u32::from_be_bytes(header[..4].try_into().expect("four bytes"));
-        let kind = u32::from_be_bytes(header[4..].try_into().expect("four bytes"));
-        let size = usize::try_from(size).expect("a 64-bit machine");
-        let mut payload = vec![0; size.checked_sub(4).expect("a size covers the frame type")];
-        self.stream.read_exact(&mut payload).expect("a whole frame");
-        Some(Frame::parse(kind, payload))
+        Frame::read(&mut self.stream).unwrap_or_else(|error| panic!("no frame came: {error}"))
     }
 
     /// The next frame that is not a heartbeat; heartbeats are answered.

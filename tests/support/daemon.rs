@@ -84,8 +84,9 @@ impl Daemon {
     }
 
     /// Where it serves HTTPS; only with a certificate.
-    pub(crate) fn https(&mut self) -> Address {
-        self.listening("HTTPS", Transport::Tcp)
+    pub(crate) fn https(&self) -> Address {
+        let logged = || self.logged_address("HTTPS").ok_or_else(|| self.log());
+        Address::Tcp(eventually(logged))
     }
 
     /// Whether the original is under test: what we do otherwise on purpose is not expected then.
@@ -219,22 +220,27 @@ impl Daemon {
         eventually(|| self.channel(topic, channel).map_or(Ok(()), |seen| Err(seen.to_string())));
     }
 
-    /// The address in the log line `<protocol>: listening on <address>`.
+    /// Waits for the daemon to listen.
     fn listening(&mut self, protocol: &str, transport: Transport) -> Address {
-        let mark = format!(" {protocol}: listening on ");
         let text = eventually(|| {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 panic!("the daemon ended at start: {status}");
             }
-            let log = self.log();
-            let whole_lines = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
-            let line = whole_lines.lines().find_map(|line| line.split_once(&mark));
-            line.map(|(_, address)| address.to_owned()).ok_or(format!("no{mark}…"))
+            self.logged_address(protocol).ok_or(format!("no {protocol}: listening…"))
         });
         match transport {
             Transport::Tcp => Address::Tcp(text),
             Transport::Unix => Address::Unix(text.into()),
         }
+    }
+
+    /// The address in the log line `<protocol>: listening on <address>`.
+    fn logged_address(&self, protocol: &str) -> Option<String> {
+        let mark = format!(" {protocol}: listening on ");
+        let log = self.log();
+        let (whole_lines, _) = log.rsplit_once('\n')?;
+        let line = whole_lines.lines().find_map(|line| line.split_once(&mark));
+        line.map(|(_, address)| address.to_owned())
     }
 
     fn status_bytes(&self, key: &str) -> u64 {

@@ -3,6 +3,8 @@
 //! Ours, because the cases need unix sockets, redirects and error statuses left alone, and exact
 //! request lines; no client crate gives all three without more code than this.
 
+use super::certificates::{CERTIFICATES, Shown};
+use super::layers::Layered;
 use super::stream::Address;
 use serde_json::Value;
 use std::io::{self, Read, Write};
@@ -45,17 +47,42 @@ impl Reply {
 
 /// Sends one request and reads the whole answer.
 pub(crate) fn request(address: &Address, method: &str, target: &str, body: &[u8]) -> Reply {
+    let mut stream = address.connect().expect("the daemon accepts HTTP connections");
+    ask(&mut stream, method, target, body).unwrap_or_else(|e| panic!("{method} {target}: {e}"))
+}
+
+/// The same over TLS, of a client that shows a certificate.
+pub(crate) fn request_over_tls(
+    address: &Address,
+    shown: Shown,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> io::Result<Reply> {
+    let mut stream = Layered::new(address.connect()?);
+    stream.start_tls(CERTIFICATES.client(shown))?;
+    ask(&mut stream, method, target, body)
+}
+
+fn ask(
+    stream: &mut (impl Read + Write),
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> io::Result<Reply> {
     // Names may end in `#ephemeral`.
     let target = target.replace('#', "%23");
     let line = format!("{method} {target} HTTP/1.1\r\nHost: nsqd\r\nConnection: close\r\n");
     let head = format!("{line}Content-Length: {}\r\n\r\n", body.len());
-    let mut stream = address.connect().expect("the daemon accepts HTTP connections");
     // A daemon may answer and close before it has read a body it refuses.
     let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     let mut bytes = Vec::new();
+    // The end of a stream of TLS need not be announced.
     match stream.read_to_end(&mut bytes) {
-        Err(error) if bytes.is_empty() => panic!("{method} {target}: {error} (sent: {sent:?})"),
-        _ => parse(&bytes).unwrap_or_else(|e| panic!("{method} {target}: {e}")),
+        Err(error) if bytes.is_empty() => {
+            Err(io::Error::new(error.kind(), format!("{error} (sent: {sent:?})")))
+        }
+        _ => parse(&bytes).map_err(io::Error::other),
     }
 }
 

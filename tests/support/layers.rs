@@ -38,6 +38,33 @@ impl Layered {
         Ok(())
     }
 
+    /// Shakes hands with a daemon that will refuse us, and gives what it sends in the clear after
+    /// its last record of TLS.
+    pub(crate) fn shake_in_vain(&mut self, config: Arc<ClientConfig>) -> Vec<u8> {
+        let name = "localhost".try_into().expect("a name");
+        let mut tls = ClientConnection::new(config, name).expect("a configuration");
+        let mut received = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            // Whether we have noticed does not matter; it is the daemon that ends this.
+            while tls.wants_write() && tls.write_tls(&mut self.raw).is_ok_and(|count| count > 0) {}
+            let count = self.raw.read(&mut piece).unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            received.extend_from_slice(&piece[..count]);
+            if tls.read_tls(&mut &piece[..count]).is_ok() {
+                let _ = tls.process_new_packets();
+            }
+        }
+        let mut rest = &received[..];
+        while let [20..=23, _, _, high, low, after @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            rest = after.get(length..).unwrap_or_default();
+        }
+        rest.to_vec()
+    }
+
     pub(crate) fn start_snappy(&mut self) {
         let encoder = Box::new(FrameEncoder::new(Vec::new()));
         self.packing = Some(Packing::Snappy { encoder, received: Vec::new() });
