@@ -98,10 +98,10 @@ fn spawn_threads(
             mailboxes,
             clock,
             // Started here, where no thread is pinned to a CPU yet.
-            handshakes: offers_tls
-                .then(|| Handshakes::start(index))
-                .transpose()
-                .map_err(|error| no_thread(index, &error))?,
+            handshakes: match offers_tls {
+                true => Handshakes::start(index).map_err(|error| no_thread(index, &error))?,
+                false => Handshakes::none(),
+            },
             shared: shared.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -124,7 +124,7 @@ struct Seat {
     config: ShardConfig,
     mailboxes: Mailboxes<ShardMail>,
     clock: Clock,
-    handshakes: Option<Handshakes>,
+    handshakes: Handshakes,
     shared: Shared,
 }
 

@@ -60,8 +60,8 @@ pub struct ShardParts {
     pub health: Health,
     /// The TLS that clients are offered; another one after the certificate was read again.
     pub tls: OfferedTls,
-    /// To the thread that does the arithmetic of TLS handshakes, if TLS is offered.
-    pub handshakes: Option<Handshakes>,
+    /// To the thread that does the arithmetic of TLS handshakes; there is one if TLS is offered.
+    pub handshakes: Handshakes,
     /// To whoever asks auth servers.
     pub auth: Option<AuthInbox>,
 }
@@ -85,7 +85,7 @@ pub struct EventLoop {
     pub(super) removals: Sender<Removal>,
     health: Health,
     pub(super) tls: OfferedTls,
-    pub(super) handshakes: Option<Handshakes>,
+    pub(super) handshakes: Handshakes,
     auth: Option<AuthInbox>,
     /// Why the daemon cannot start.
     pub(super) failure: Option<io::Error>,

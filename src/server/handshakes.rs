@@ -53,12 +53,22 @@ impl Handshakes {
     /// # Errors
     /// There can be no thread.
     pub fn start(shard: usize) -> io::Result<Self> {
-        let (begun, to_do) = channel();
-        let (done, ended) = channel();
+        let (handshakes, to_do, done) = Self::with_ends();
         std::thread::Builder::new()
             .name(format!("handshakes-{shard}"))
             .spawn(move || work(&to_do, &done))?;
-        Ok(Self { begun, ended, at_once: 0, waiting: VecDeque::new() })
+        Ok(handshakes)
+    }
+
+    /// For a shard that offers no TLS: there is no thread, and nothing may be queued.
+    pub fn none() -> Self {
+        Self::with_ends().0
+    }
+
+    fn with_ends() -> (Self, Receiver<Begun>, Sender<Ended>) {
+        let (begun, to_do) = channel();
+        let (done, ended) = channel();
+        (Self { begun, ended, at_once: 0, waiting: VecDeque::new() }, to_do, done)
     }
 }
 
@@ -79,48 +89,40 @@ fn work(to_do: &Receiver<Begun>, done: &Sender<Ended>) {
 impl EventLoop {
     /// A connection's handshake goes on, as soon as it is its turn: something was received for it.
     pub(super) fn queue_handshake(&mut self, session: SessionKey) {
-        let live = self.connections.len();
         let Some(connection) = self.connection_of(session) else { return };
         connection.handshaking = Handshaking::Waiting;
-        let Some(handshakes) = &mut self.handshakes else { return };
-        handshakes.waiting.push_back(session);
-        if handshakes.waiting.len() > 2 * live {
-            // Most of them are gone, or this would be longer than the table of connections.
-            let mut waiting = std::mem::take(&mut handshakes.waiting);
+        self.handshakes.waiting.push_back(session);
+        if self.handshakes.waiting.len() > 2 * self.connections.len() {
+            // Most of them are gone, or this would be no longer than the table of connections.
+            let mut waiting = std::mem::take(&mut self.handshakes.waiting);
             waiting.retain(|session| self.connection_of(*session).is_some());
-            if let Some(handshakes) = &mut self.handshakes {
-                handshakes.waiting = waiting;
-            }
+            self.handshakes.waiting = waiting;
         }
         self.begin_handshakes();
     }
 
     /// Gives the thread as many as it may have.
     fn begin_handshakes(&mut self) {
-        while let Some(handshakes) = &mut self.handshakes
-            && handshakes.at_once < HANDSHAKES_AT_ONCE_MAX
-            && let Some(session) = handshakes.waiting.pop_front()
+        while self.handshakes.at_once < HANDSHAKES_AT_ONCE_MAX
+            && let Some(session) = self.handshakes.waiting.pop_front()
         {
             let Some(connection) = self.connection_of(session) else { continue };
             let Some(layers) = connection.layers.take() else { continue };
             connection.handshaking = Handshaking::Away;
             let wire = std::mem::take(&mut connection.stash);
             let waker = self.reactor.control_waker();
-            if let Some(handshakes) = &mut self.handshakes {
-                handshakes.at_once += 1;
-                let begun = handshakes.begun.send(Begun { session, layers, wire, waker });
-                begun.expect("a panic of the thread ends the process");
-            }
+            let begun = self.handshakes.begun.send(Begun { session, layers, wire, waker });
+            begun.expect("there is a thread, and its panic ends the process");
+            self.handshakes.at_once += 1;
         }
     }
 
     /// Goes on with the connections whose handshakes have come back.
     pub(super) fn take_handshakes(&mut self) {
-        while let Some(handshakes) = &mut self.handshakes
-            && handshakes.at_once > 0
-            && let Ok(ended) = handshakes.ended.try_recv()
+        while self.handshakes.at_once > 0
+            && let Ok(ended) = self.handshakes.ended.try_recv()
         {
-            handshakes.at_once -= 1;
+            self.handshakes.at_once -= 1;
             self.handshake_came_back(ended);
             self.act();
         }

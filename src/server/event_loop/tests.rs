@@ -28,7 +28,7 @@ fn alone(stage: &Arc<DaemonStage>) -> EventLoop {
         removals: channel().0,
         health: Health::default(),
         tls: watch::channel(None).1,
-        handshakes: None,
+        handshakes: Handshakes::none(),
         auth: None,
     });
     shard.mailboxes.connect(&shard.reactor);
