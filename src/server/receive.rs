@@ -47,14 +47,7 @@ impl EventLoop {
             connection.receive = Receive::Stopping;
             self.reactor.stop_receive(token);
         }
-        let (session, brings_handshake) = (connection.session, connection.brings_handshake());
-        self.note_output(session);
-        if comes_back {
-            self.schedule_resume(session);
-        }
-        if brings_handshake {
-            self.queue_handshake(session);
-        }
+        self.taken_in(token, comes_back);
     }
 
     /// The receiving side has ended, for good or because it was stopped.
@@ -129,6 +122,12 @@ impl EventLoop {
                 _ => {}
             }
         }
+        self.taken_in(token, comes_back);
+    }
+
+    /// Something was decoded, as far as it goes: its answers, and what goes on without more
+    /// being received.
+    fn taken_in(&mut self, token: Token, comes_back: bool) {
         let Some(connection) = self.connections[token.index()].as_ref() else { return };
         let (session, brings_handshake) = (connection.session, connection.brings_handshake());
         self.note_output(session);
