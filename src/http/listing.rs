@@ -89,4 +89,16 @@ mod tests {
         assert_eq!(turns.available_permits(), 1);
         assert_eq!(seen, document);
     }
+    #[tokio::test]
+    async fn a_large_document_leaves_in_pieces_and_a_small_one_whole() {
+        for (bytes, pieces) in [(HTTP_PIECE_BYTES, 1), (2 * HTTP_PIECE_BYTES + 1, 3)] {
+            let mut body = body(vec![b'x'; bytes]);
+            assert_eq!(body.size_hint().exact(), Some(bytes as u64));
+            let mut seen = Vec::new();
+            while let Some(frame) = body.frame().await {
+                seen.push(frame.unwrap().into_data().unwrap().len());
+            }
+            assert_eq!((seen.len(), seen.iter().sum()), (pieces, bytes));
+        }
+    }
 }
